@@ -1,0 +1,41 @@
+"""Names derived from what they name, so that a retry makes the same name again.
+
+Session, restore point and client tokens must stay functions of (policy, slot, resource): idempotency
+of the whole system rests on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
+
+
+def stamp(moment: datetime) -> str:
+    """``20261122T070000Z``: an instant in names; sorts as time does."""
+    return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def parse_stamp(text: str) -> datetime:
+    """The instant that :func:`stamp` wrote. Raises ValueError."""
+    return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def session_id(policy: str, slot: datetime) -> str:
+    """One session per policy and slot; valid as a Step Functions execution name (at most 80 characters)."""
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", policy).strip("-")[:40]
+    return f"{stamp(slot)}-{slug}-{_digest(policy)[:8]}"
+
+
+def point_id(session: str, instance_id: str) -> str:
+    """The restore point that a session makes of an instance."""
+    return f"{session[:16]}-{_digest(session, instance_id)[:12]}"
+
+
+def client_token(*parts: str) -> str:
+    """An idempotency token (at most 64 characters) for AWS create calls."""
+    return _digest(*parts)[:64]

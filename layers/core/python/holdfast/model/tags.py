@@ -1,0 +1,50 @@
+"""Tags that Holdfast puts on EBS snapshots, and how a restore point is read back from them.
+
+Retention and rebuild work from these tags alone, so a key may be added, never renamed. Values are at most
+256 characters; everything read back is hostile and validated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from holdfast.model.ids import parse_stamp, stamp
+from holdfast.model.restore_point import Flag
+
+PREFIX: Final = "holdfast:"
+INSTALLATION: Final = PREFIX + "installation"
+POLICY: Final = PREFIX + "policy"
+SESSION: Final = PREFIX + "session"
+POINT: Final = PREFIX + "restore-point"
+INSTANCE: Final = PREFIX + "instance"
+VOLUME: Final = PREFIX + "volume"
+DEVICE: Final = PREFIX + "device"
+SLOT: Final = PREFIX + "slot"
+FLAGS: Final = PREFIX + "flags"
+KIND: Final = PREFIX + "kind"
+KEEP_UNTIL: Final = PREFIX + "keep-until"
+BASE: Final = PREFIX + "cbt-base"
+
+
+def encode_flags(flags: frozenset[Flag]) -> str:
+    """``DWM``; ``-`` for none, because AWS consoles hide empty values."""
+    return "".join(flag for flag in Flag if flag in flags) or "-"
+
+
+def decode_flags(text: str) -> frozenset[Flag]:
+    """The inverse of :func:`encode_flags`; unknown letters are ignored."""
+    return frozenset(flag for flag in Flag if flag.value in text)
+
+
+def slot_tag(slot: datetime) -> str:
+    return stamp(slot)
+
+
+def read_instant(tags: Mapping[str, str], key: str) -> datetime | None:
+    """The instant in a tag, or None when the tag is missing or not one."""
+    try:
+        return parse_stamp(tags[key]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return None
