@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:  # values with pydantic behind them: workers that move blocks must not pay their import
+    from holdfast.model.inventory import Instance, InstanceConfiguration
+    from holdfast.model.restore_point import Kind, RestorePoint
+    from holdfast.model.session import Session
 
 
 class Clock(Protocol):
@@ -45,7 +50,9 @@ class ObjectStore(Protocol):
     - A successful write is durable, and visible to every later read and listing.
     """
 
-    def put_new(self, key: str, content: bytes | bytearray | memoryview, *, storage_class: str = "STANDARD") -> None:
+    def put_new(
+        self, key: str, content: bytes | bytearray | memoryview, *, storage_class: str = "STANDARD"
+    ) -> None:
         """Create an object. Raises ConflictError when the key exists."""
         ...
 
@@ -116,7 +123,14 @@ class SnapshotWriter(Protocol):
     """Writes new EBS snapshots of one account and Region. Safe to call from many threads."""
 
     def start(
-        self, size_bytes: int, *, token: str, description: str, tags: Mapping[str, str], encrypted: bool, kms_key_arn: str
+        self,
+        size_bytes: int,
+        *,
+        token: str,
+        description: str,
+        tags: Mapping[str, str],
+        encrypted: bool,
+        kms_key_arn: str,
     ) -> str:
         """Start a snapshot and return its id; the same ``token`` returns the same snapshot."""
         ...
@@ -149,4 +163,193 @@ class Notifier(Protocol):
 
     def send(self, mail: Mail) -> None:
         """Send one mail through SES."""
+        ...
+
+
+class VolumeSnapshot(NamedTuple):
+    """One EBS snapshot as its account shows it. ``state`` is EC2's: pending, completed, error, recoverable."""
+
+    snapshot_id: str
+    volume_id: str
+    state: str
+    started_at: datetime
+    size_bytes: int
+    tags: Mapping[str, str]
+    encrypted: bool = False
+    kms_key_arn: str = ""
+    reason: str = ""
+
+
+class Spoke(Protocol):
+    """EC2 in one Region of one protected account, under the role that Holdfast has there."""
+
+    def instances(self, instance_ids: Sequence[str] = ()) -> Iterator[Instance]:
+        """Instances that are not terminated, without their volumes. Unknown ids are left out."""
+        ...
+
+    def configuration(self, instance_id: str) -> InstanceConfiguration:
+        """Everything EC2 tells about an instance now. Raises SourceGoneError."""
+        ...
+
+    def create_snapshots(
+        self,
+        instance_id: str,
+        *,
+        exclude_root: bool,
+        exclude_volumes: Sequence[str],
+        tags: Mapping[str, str],
+        copy_tags: bool,
+        description: str,
+    ) -> None:
+        """One crash-consistent set of all volumes but the excluded ones; all are made or none.
+
+        Not idempotent: look with :meth:`find_snapshots` first. Raises SourceGoneError, AccessDeniedError,
+        KeyUnavailableError, ThrottledError.
+        """
+        ...
+
+    def find_snapshots(self, tags: Mapping[str, str]) -> Sequence[VolumeSnapshot]:
+        """Snapshots that this account owns and that carry all these tags. Eventually consistent."""
+        ...
+
+    def read_snapshots(self, snapshot_ids: Sequence[str]) -> Sequence[VolumeSnapshot]:
+        """Those of the given snapshots that exist in this account, with the tags they have now."""
+        ...
+
+    def tag_snapshot(self, snapshot_id: str, tags: Mapping[str, str]) -> None:
+        """Add or replace tags. Raises SourceGoneError."""
+        ...
+
+    def untag_snapshot(self, snapshot_id: str, keys: Sequence[str]) -> None:
+        """Remove tags; missing ones are not an error. Raises SourceGoneError."""
+        ...
+
+    def delete_snapshot(self, snapshot_id: str) -> None:
+        """Delete a snapshot; one that is gone already is not an error. Raises ConflictError while in use."""
+        ...
+
+
+class OrganizationAccount(NamedTuple):
+    """A member account; ``state`` is ACTIVE, SUSPENDED or PENDING_CLOSURE."""
+
+    account: str
+    name: str
+    state: str
+
+
+class OrganizationTree(Protocol):
+    """The units and accounts of an AWS Organization."""
+
+    def roots(self) -> Sequence[str]:
+        """Ids of the roots."""
+        ...
+
+    def units(self, parent: str) -> Sequence[str]:
+        """Ids of the organizational units directly under a root or unit. Raises NotFoundError."""
+        ...
+
+    def accounts(self, parent: str) -> Sequence[OrganizationAccount]:
+        """Accounts directly under a root or unit. Raises NotFoundError."""
+        ...
+
+
+class Catalog(Protocol):
+    """The DynamoDB table in the hub Region. A cache: `rebuild` recreates its restore points.
+
+    Reads are strongly consistent, except the listings by time. A *part* is a JSON document that belongs to one
+    session (its share for a Region, the outcome of an instance, a recorded verdict) and expires with it.
+    """
+
+    def begin_session(self, session: Session) -> bool:
+        """Store a new session; False, and nothing written, when that session exists."""
+        ...
+
+    def write_session(self, session: Session) -> None:
+        """Store a session over what was there."""
+        ...
+
+    def read_session(self, session_id: str) -> Session:
+        """Raises NotFoundError."""
+        ...
+
+    def sessions(self, since: datetime, until: datetime) -> Iterator[Session]:
+        """Sessions started in ``[since, until)``, oldest first."""
+        ...
+
+    def is_switched_off(self, policy: str) -> bool:
+        """Whether an operator stopped automatic runs of this policy at run time."""
+        ...
+
+    def switch_policy(self, policy: str, *, off: bool) -> None:
+        """Stop or allow automatic runs of a policy."""
+        ...
+
+    def write_part(
+        self, session_id: str, part: str, body: Mapping[str, Any], *, at: datetime, new: bool = False
+    ) -> bool:
+        """Store a part; with ``new``, False and nothing written when it exists. ``at`` dates its expiry."""
+        ...
+
+    def read_part(self, session_id: str, part: str) -> dict[str, Any] | None:
+        """A part, or None."""
+        ...
+
+    def remove_part(self, session_id: str, part: str) -> None:
+        """Forget a part; a missing one is not an error."""
+        ...
+
+    def parts(self, session_id: str, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Parts whose name starts with ``prefix``, in order of name."""
+        ...
+
+    def add_point(self, point: RestorePoint, configuration: InstanceConfiguration | None = None) -> None:
+        """Store a restore point (again), and the configuration its instance had."""
+        ...
+
+    def points(self, instance_id: str, kind: Kind | None = None) -> Iterator[RestorePoint]:
+        """Restore points of an instance, oldest first."""
+        ...
+
+    def points_between(self, since: datetime, until: datetime) -> Iterator[RestorePoint]:
+        """Restore points of all instances taken in ``[since, until)``, oldest first."""
+        ...
+
+    def configuration(self, instance_id: str, point_id: str) -> InstanceConfiguration:
+        """The configuration stored with a restore point. Raises NotFoundError."""
+        ...
+
+    def remove_point(self, point: RestorePoint) -> None:
+        """Forget a restore point, and its configuration when no other kind of the same point is left."""
+        ...
+
+
+class WorkLists(Protocol):
+    """JSON documents that the steps of an execution hand to each other (one bucket per Region, short-lived)."""
+
+    def write(self, key: str, document: Any) -> None:
+        """Store a document over what was there."""
+        ...
+
+    def read(self, key: str) -> Any:
+        """Raises NotFoundError."""
+        ...
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Keys that start with ``prefix``, in order."""
+        ...
+
+
+class Executions(Protocol):
+    """Step Functions in one Region."""
+
+    def start(self, machine_arn: str, name: str, event: Mapping[str, Any]) -> bool:
+        """Start an execution; False when one of that name was started before."""
+        ...
+
+    def succeed(self, token: str, output: Mapping[str, Any]) -> None:
+        """Answer a waiting task. Raises ConflictError when nobody waits for this token any more."""
+        ...
+
+    def heartbeat(self, token: str) -> None:
+        """Tell a waiting task that work goes on. Raises ConflictError as :meth:`succeed`."""
         ...

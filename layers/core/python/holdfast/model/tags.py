@@ -26,6 +26,7 @@ FLAGS: Final = PREFIX + "flags"
 KIND: Final = PREFIX + "kind"
 KEEP_UNTIL: Final = PREFIX + "keep-until"
 BASE: Final = PREFIX + "cbt-base"
+VOLUMES: Final = PREFIX + "volumes"  # snapshots in the set: fewer than that is not a restore point
 
 
 def encode_flags(flags: frozenset[Flag]) -> str:
