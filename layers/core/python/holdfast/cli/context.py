@@ -1,0 +1,170 @@
+"""What every command is given: identity, Region, configuration, output, and the way to functions and state machines.
+
+With ``--simulate DIR`` the same commands talk to the simulated AWS of that directory; nothing else may differ.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from holdfast.cli.output import Format, Progress, render
+from holdfast.errors import ConfigurationError, HoldfastError, NotFoundError
+
+if TYPE_CHECKING:
+    import boto3
+    from simulator import Simulator
+
+    from holdfast.bootstrap import World
+    from holdfast.model.configuration import Configuration
+
+
+class CommandContext:
+    """One command line's view of the world; a context manager, because a simulation is saved at its end."""
+
+    def __init__(
+        self,
+        *,
+        profile: str,
+        region_option: str,
+        output: Format,
+        query: str,
+        simulate: str,
+        configuration_directory: str,
+        installation_option: str,
+        quiet: bool,
+        verbose: bool,
+    ) -> None:
+        self._profile = profile
+        self._region = region_option
+        self._output = output
+        self._query = query
+        self._simulate = simulate
+        self.configuration_directory = Path(configuration_directory)
+        self._installation = installation_option
+        self.progress = Progress(quiet=quiet)
+        if verbose:
+            logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+
+    def __enter__(self) -> CommandContext:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if "simulator" in self.__dict__ and self.simulator is not None:
+            self.simulator.close()
+
+    @cached_property
+    def simulator(self) -> Simulator | None:
+        """The opened simulation, or None outside ``--simulate``."""
+        if not self._simulate:
+            return None
+        import simulator
+
+        return simulator.open(Path(self._simulate))
+
+    def require_simulator(self) -> Simulator:
+        """The simulation. Raises ConfigurationError without ``--simulate``."""
+        if self.simulator is None:
+            raise ConfigurationError("This command works on a simulation.", remedy="Add --simulate DIR.")
+        return self.simulator
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        """The operator's configuration; in a simulation the one that was deployed there."""
+        from holdfast.configuration import load
+
+        deployed = Path(self._simulate) / "config" if self._simulate else None
+        return load(deployed if deployed and deployed.is_dir() else self.configuration_directory)
+
+    @property
+    def installation(self) -> str:
+        return self._installation or self.configuration.installation
+
+    @property
+    def region(self) -> str:
+        return self._region or self.configuration.hub_region
+
+    def session(self, region: str = "") -> boto3.Session:
+        """The operator's identity in the backup account."""
+        if self.simulator is not None:
+            return self.simulator.session(self.configuration.backup_account, region or self.region)
+        import boto3
+
+        return boto3.Session(profile_name=self._profile or None, region_name=region or self.region)
+
+    def world(self) -> World:
+        """The world for operations that run in this process (reading a repository, say)."""
+        from holdfast.bootstrap import World
+
+        if self.simulator is None:
+            return World.from_process(session=self.session)
+        return World(
+            environment={},
+            clock=self.simulator.clock,
+            ids=World.from_process().ids,
+            session=self.session,
+            endpoints=self.simulator.endpoints,
+        )
+
+    def emit(self, result: Any) -> None:
+        """Print the result on standard output."""
+        try:
+            typer.echo(render(result, self._output, self._query))
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    def invoke(self, function: str, event: Mapping[str, Any], *, region: str = "") -> Any:
+        """Call a function of the installation and return its answer. Raises HoldfastError as the function did."""
+        answer = self.session(region).client("lambda").invoke(
+            FunctionName=f"{self.installation}-{function}", Payload=json.dumps(event).encode()
+        )
+        payload = json.loads(answer["Payload"].read() or b"null")
+        if answer.get("FunctionError"):
+            raise remote_error(str(payload.get("errorType", "Error")), str(payload.get("errorMessage", "")))
+        return payload
+
+    def start(self, machine: str, event: Mapping[str, Any], *, name: str, region: str = "") -> str:
+        """Start an execution of a state machine of the installation; returns its ARN. The same name starts once."""
+        region = region or self.region
+        client = self.session(region).client("stepfunctions")
+        arn = (
+            f"arn:{self.session(region).get_partition_for_region(region)}:states:{region}:"
+            f"{self.configuration.backup_account}:stateMachine:{self.installation}-{machine}"
+        )
+        return str(client.start_execution(stateMachineArn=arn, name=name, input=json.dumps(event))["executionArn"])
+
+    def wait(self, execution: str, *, say: Callable[[], str], region: str = "") -> Any:
+        """Wait for an execution and return its output; ``say`` is shown meanwhile. Raises HoldfastError."""
+        client = self.session(region).client("stepfunctions")
+        while (found := client.describe_execution(executionArn=execution))["status"] == "RUNNING":
+            self.progress.update(say())
+            time.sleep(0.05 if self.simulator is not None else 5)
+        if found["status"] != "SUCCEEDED":
+            raise remote_error(str(found.get("error", found["status"])), str(found.get("cause", "")))
+        return json.loads(found.get("output") or "null")
+
+
+def remote_error(kind: str, cause: str) -> HoldfastError:
+    """The error that a function reported (``edge`` writes the cause as JSON)."""
+    import holdfast.errors as errors
+
+    try:
+        told = json.loads(cause)
+        if isinstance(told.get("errorMessage"), str):
+            told = json.loads(told["errorMessage"])
+        message, resource, remedy = str(told["message"]), str(told.get("resource", "")), str(told.get("remedy", ""))
+        family: type[HoldfastError] = NotFoundError if told.get("code") == "NotFound" else getattr(errors, kind, HoldfastError)
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return HoldfastError(cause or kind)
+    return family(message, resource=resource, remedy=remedy)

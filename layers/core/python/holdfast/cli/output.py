@@ -1,0 +1,122 @@
+"""Prints results: JSON, YAML, table or text on standard output; progress on standard error.
+
+A result is printed whole and once, at the end, so that a pipe never sees half of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Any
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class Format(StrEnum):
+    """What ``--output`` takes."""
+
+    JSON = "json"
+    YAML = "yaml"
+    TABLE = "table"
+    TEXT = "text"
+
+
+def printable(text: object) -> str:
+    """``text`` without control, escape and bidirectional characters: names come from outside."""
+    return _CONTROL.sub("\ufffd", str(text))
+
+
+def _scalar(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (dict, list, tuple)):
+        return json.dumps(value, default=str, sort_keys=True)
+    return printable(value)
+
+
+def _rows(result: Any) -> list[Mapping[str, Any]]:
+    rows = result if isinstance(result, Sequence) and not isinstance(result, str) else [result]
+    return [row if isinstance(row, Mapping) else {"value": row} for row in rows]
+
+
+def _table(result: Any) -> str:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = _rows(result)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = Table(*[Text(column) for column in columns])
+    for row in rows:
+        table.add_row(*[Text(_scalar(row.get(column))) for column in columns])
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get().rstrip("\n")
+
+
+def render(result: Any, form: Format, query: str = "") -> str:
+    """``result`` (JSON-safe values) as text, after an optional JMESPath ``query``.
+
+    Raises ValueError for a query that is not JMESPath.
+    """
+    if query:
+        import jmespath
+        from jmespath.exceptions import JMESPathError
+
+        try:
+            result = jmespath.search(query, result)
+        except JMESPathError as error:
+            raise ValueError(f"--query: {error}") from error
+    if form is Format.JSON:
+        return json.dumps(result, indent=2, default=str)
+    if form is Format.YAML:
+        import io
+
+        from ruamel.yaml import YAML
+
+        stream = io.StringIO()
+        writer = YAML(typ="safe", pure=True)
+        writer.default_flow_style = False
+        writer.dump(json.loads(json.dumps(result, default=str)), stream)
+        return stream.getvalue().rstrip("\n")
+    if form is Format.TABLE:
+        return _table(result)
+    return "\n".join("\t".join(_scalar(value) for value in row.values()) for row in _rows(result))
+
+
+class Progress:
+    """Says where a long command is: one live line on a terminal, plain lines elsewhere."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._live = sys.stderr.isatty()
+        self._last = ""
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if self._quiet:
+            return
+        clear = "\r\x1b[K" if self._live else ""
+        print(f"{clear}{printable(text)}", file=sys.stderr, flush=True)
+        self._last = ""
+
+    def update(self, text: str) -> None:
+        """The state right now; on a terminal it overwrites the previous one, repeated text is dropped."""
+        if self._quiet or text == self._last:
+            return
+        self._last = text
+        if self._live:
+            print(f"\r\x1b[K{printable(text)}", end="", file=sys.stderr, flush=True)
+        else:
+            print(printable(text), file=sys.stderr, flush=True)
+
+    @contextmanager
+    def task(self, text: str) -> Iterator[None]:
+        """Announces ``text`` before the block runs."""
+        self.say(text)
+        yield
