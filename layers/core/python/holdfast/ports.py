@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:  # values with pydantic behind them: workers that move blocks must not pay their import
-    from holdfast.model.inventory import Instance, InstanceConfiguration
+    from holdfast.model.inventory import AttachedVolume, Instance, InstanceConfiguration
+    from holdfast.model.restore import InstanceSettings
     from holdfast.model.restore_point import Kind, RestorePoint
     from holdfast.model.session import Session
 
@@ -352,4 +353,67 @@ class Executions(Protocol):
 
     def heartbeat(self, token: str) -> None:
         """Tell a waiting task that work goes on. Raises ConflictError as :meth:`succeed`."""
+        ...
+
+
+class RestoreSite(Protocol):
+    """EC2 where a restore creates things: one Region of one account, under its restore role.
+
+    Every create call is idempotent by its ``token`` or name; everything created carries ``tags``.
+    """
+
+    def create_volume(
+        self,
+        snapshot_id: str,
+        like: AttachedVolume,
+        *,
+        availability_zone: str,
+        tags: Mapping[str, str],
+        token: str,
+        encrypted: bool | None,
+        kms_key_arn: str,
+    ) -> str:
+        """Start a volume from a snapshot, of the type of ``like``; returns its id."""
+        ...
+
+    def volumes_ready(self, volume_ids: Sequence[str]) -> bool:
+        """Whether all volumes are available or in use. Raises PermanentError when one ended in error."""
+        ...
+
+    def register_image(
+        self,
+        name: str,
+        configuration: InstanceConfiguration,
+        volumes: Sequence[tuple[AttachedVolume, str]],
+        tags: Mapping[str, str],
+    ) -> str:
+        """An AMI whose block devices are the given (volume, snapshot id) pairs; the same name returns the same AMI."""
+        ...
+
+    def image_ready(self, image_id: str) -> bool:
+        """Whether the AMI can be launched. Raises PermanentError when it failed."""
+        ...
+
+    def run_instance(
+        self,
+        image_id: str,
+        configuration: InstanceConfiguration,
+        settings: InstanceSettings,
+        *,
+        tags: Mapping[str, str],
+        token: str,
+    ) -> str:
+        """Launch one instance with one new network interface; returns its id."""
+        ...
+
+    def instance_volumes(self, instance_id: str) -> tuple[str, Mapping[str, str]]:
+        """State of an instance, and its volume ids by device."""
+        ...
+
+    def tag(self, resource_id: str, tags: Mapping[str, str]) -> None:
+        """Add tags to something this restore created."""
+        ...
+
+    def deregister_image(self, image_id: str, tags: Mapping[str, str]) -> None:
+        """Remove an AMI that still carries ``tags``; one that is gone is not an error. Raises ConflictError."""
         ...

@@ -35,7 +35,6 @@ class InstanceSettings(Value):
     key_name: str = ""
     instance_profile_arn: str = ""
     no_instance_profile: bool = False
-    start: bool = True
 
 
 class RestoreRequest(Value):
