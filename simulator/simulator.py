@@ -1,0 +1,246 @@
+"""One simulated AWS: what it is composed of, and the way every request takes through it.
+
+A request is counted, then guarded, then meets its faults, then reaches a service; in-process calls and calls
+over loopback take the same way. moto's state is global, so one simulator can be open at a time.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import boto3
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import ConnectionClosedError
+from moto.core.botocore_stubber import BotocoreStubber, MockRawResponse
+from moto.core.models import mock_aws
+
+from holdfast.errors import ConfigurationError
+from simulator import calls, clock, ebs, ec2, kms, populate, s3, state
+from simulator.calls import Answer, Call
+from simulator.faults import FaultPlan, SimulatedCrash, flip_bit
+from simulator.identities import Identities
+from simulator.server import LoopbackServer
+from simulator.world import World
+
+Guard = Callable[[Call], Answer | None]
+
+_ISSUED_KEY = re.compile(rb"<AccessKeyId>(\w+)</AccessKeyId>")
+
+_open: Simulator | None = None
+_moto_stub = BotocoreStubber.__call__
+
+
+class Simulator:
+    """A simulated AWS whose state lives in ``directory``.
+
+    - ``world``: what it was made from; ``clock``: its virtual time; ``requests``: calls by ``service:Operation``.
+    - ``ebs``: disks (guest writes, content of snapshots); ``s3``: buckets as files; ``faults``: the plan of mishaps.
+    - ``endpoints``: base URLs for clients that speak HTTP themselves.
+    - ``guards``: asked before every call; the first that answers refuses it.
+    - ``kept``: what other parts want to find again after reopening, by name; it is pickled.
+    - ``crashed``: root access keys whose sandbox died by a fault; they reach nothing until taken out.
+    """
+
+    def __init__(self, directory: Path, world: World | None = None) -> None:
+        global _open
+        if _open is not None:
+            raise ConfigurationError(
+                "another simulated AWS is open in this process", resource=str(_open.directory)
+            )
+        self.directory = directory.resolve()
+        self._lock = state.DirectoryLock(self.directory)
+        try:
+            saved = state.load(self.directory)
+            if saved is None and world is None:
+                message = "there is no simulated AWS in this directory"
+                raise ConfigurationError(
+                    message, resource=str(directory), remedy="Create one from a world file."
+                )
+            if saved is not None and world is not None:
+                message = "the directory already holds a simulated AWS"
+                raise ConfigurationError(
+                    message, resource=str(directory), remedy="Choose an empty directory."
+                )
+            self._compose(saved, world)
+            _open = self
+        except BaseException:
+            self._lock.release()
+            raise
+        try:
+            self._start(saved)
+        except BaseException:
+            self._stop()
+            raise
+
+    def _compose(self, saved: state.Saved | None, world: World | None) -> None:
+        self.world: World = saved.world if saved else world  # type: ignore[assignment]
+        self.clock = clock.VirtualClock(saved.now if saved else self.world.starts_at)
+        self.requests: Counter[str] = saved.requests if saved else Counter()
+        self.faults = saved.faults if saved else FaultPlan(list(self.world.faults), self.world.seed)
+        self.kept: dict[str, Any] = saved.kept if saved else {}
+        self.guards: list[Guard] = []
+        self.crashed: set[str] = set()
+        self.identities = Identities(self.clock)
+        self.ebs = ebs.ElasticBlockStore(self.directory, self.clock, self.world.ebs)
+        self.s3 = s3.Buckets(self.directory / "buckets")
+        self._counting = threading.Lock()
+
+    def _start(self, saved: state.Saved | None) -> None:
+        os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
+        self._mock = mock_aws(
+            config={
+                "core": {"mock_credentials": True, "reset_boto3_session": True},
+                "stepfunctions": {"execute_state_machine": True},
+                "lambda": {"use_docker": False},
+                "iam": {"load_aws_managed_policies": False},
+            }
+        )
+        self._mock.start()
+        clock.govern_moto(self.clock)
+        BotocoreStubber.__call__ = _answer_in_process
+        for part in (kms, ec2, ebs, s3):
+            part.install(self)
+        if saved is not None:
+            state.restore_backends(self, saved)
+        self.server = LoopbackServer(self)
+        self.endpoints: dict[str, str] = {"ebs": self.server.url, "s3": self.server.url}
+        if importlib.util.find_spec("simulator.control"):
+            importlib.import_module("simulator.control").install(self)
+        if saved is None:
+            populate.build(self)
+            self.save()
+
+    # Who calls
+
+    def session(self, account: str, region: str, role: str | None = None) -> boto3.Session:
+        """A boto3 session as ``role`` of ``account``; without one, as its operator, whom nothing is forbidden."""
+        return self.identities.session(account, region, role)
+
+    # The way of a request
+
+    def answer(self, call: Call, work: Callable[[], Answer], content_type: str = "") -> Answer:
+        """Take ``call`` through counting, guards and faults to ``work``.
+
+        Raises SimulatedCrash when the caller's sandbox dies, ConnectionResetError when the answer is lost.
+        """
+        with self._counting:
+            self.requests[call.name] += 1
+        root = self.identities.root(call.access_key)
+        if root in self.crashed:
+            raise SimulatedCrash(call.name)
+        identity = self.identities.find(call.access_key)
+        if identity is not None and self.identities.is_expired(identity):
+            return calls.expired_answer(call.service, content_type)
+        for guard in self.guards:
+            if refusal := guard(call):
+                return refusal
+        struck = self.faults.strike(call)
+        for fault in struck:
+            if fault.effect == "delay":
+                self.clock.advance(fault.seconds)
+            elif fault.effect == "crash":
+                self.crashed.add(root)
+                raise SimulatedCrash(call.name)
+            elif fault.effect == "reset":
+                raise ConnectionResetError(call.name)
+            elif refusal := fault.answer(call, content_type):
+                return refusal
+        status, headers, body = work()
+        for fault in struck:
+            if fault.effect == "duplicate":
+                status, headers, body = work()
+            elif fault.effect == "lost":
+                raise ConnectionResetError(call.name)
+            elif fault.effect == "corrupt":
+                body = flip_bit(body)
+        return status, headers, body
+
+    # Time
+
+    def advance_to(self, instant: datetime) -> None:
+        """Let virtual time pass; what is due on the way happens."""
+        self.clock.advance_to(instant)
+
+    # Life
+
+    def save(self) -> None:
+        """Write the whole state to the directory, atomically."""
+        state.save(self)
+
+    def close(self) -> None:
+        """Save and release the directory."""
+        try:
+            self.save()
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        global _open
+        _open = None
+        if server := getattr(self, "server", None):
+            server.close()
+        BotocoreStubber.__call__ = _moto_stub
+        for part in (s3, ebs, ec2, kms):
+            part.uninstall()
+        clock.release_moto()
+        if getattr(self, "_mock", None):
+            self._mock.stop()
+        self.ebs.close()
+        self._lock.release()
+
+    def __enter__(self) -> Simulator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def current() -> Simulator:
+    """The simulator that is open in this process. Raises ConfigurationError without one."""
+    if _open is None:
+        raise ConfigurationError("no simulated AWS is open in this process")
+    return _open
+
+
+def _answer_in_process(
+    stub: BotocoreStubber, event_name: str, request: AWSPreparedRequest, **_: Any
+) -> AWSResponse | None:
+    credential = calls.credential_of(request.headers)
+    if not stub.enabled or _open is None or credential is None or request.url.startswith("http://127.0.0.1"):
+        return _moto_stub(stub, event_name, request)
+    body = request.body.encode() if isinstance(request.body, str) else request.body
+    service = calls.service_of(credential)
+    identity = _open.identities.find(credential.access_key)
+    call = Call(
+        service=service,
+        operation=event_name.rsplit(".", 1)[-1],
+        account=identity.account if identity else "",
+        region=credential.region,
+        access_key=credential.access_key,
+        method=request.method,
+        url=request.url,
+        body=bytes(body) if isinstance(body, (bytes, bytearray)) else b"",
+    )
+
+    def work() -> Answer:
+        status, headers, content = stub.process_request(request)
+        return status, dict(headers), content.encode() if isinstance(content, str) else content
+
+    try:
+        status, headers, content = _open.answer(call, work, str(request.headers.get("Content-Type", "")))
+    except ConnectionResetError as lost:
+        raise ConnectionClosedError(endpoint_url=request.url) from lost
+    if call.operation == "AssumeRole" and (issued := _ISSUED_KEY.search(content)):
+        _open.identities.descends(issued.group(1).decode(), call.access_key)
+    return AWSResponse(request.url, status, headers, MockRawResponse(content))
