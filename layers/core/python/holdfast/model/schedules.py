@@ -99,7 +99,7 @@ class BackupDays(Settable):
 
 
 class WeeklySchedule(Settable):
-    """Runs at one time on chosen weekdays. While the daily schedule is on, its slots coincide with daily ones."""
+    """Runs at one time on chosen weekdays. While the daily schedule is on, slots coincide with daily ones."""
 
     enabled: bool = True
     time: TimeOfDay = "00:00"

@@ -1,0 +1,1 @@
+"""Pure rules: values and ``now`` in, decisions with reasons out."""
