@@ -312,4 +312,5 @@ class Configuration(Settable):
 
     def policy(self, name: str) -> SchedulePolicy | SlaPolicy | None:
         """The policy with this exact name."""
-        return next((policy for policy in (*self.policies, *self.sla_policies) if policy.name == name), None)
+        found: list[SchedulePolicy | SlaPolicy] = [*self.policies, *self.sla_policies]
+        return next((policy for policy in found if policy.name == name), None)
