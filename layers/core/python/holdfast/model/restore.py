@@ -78,4 +78,5 @@ class RestorePlan(Value):
     items_key: str
     image_id: str = ""
     instance_id: str = ""
+    launched: bool = False
     finished: bool = False

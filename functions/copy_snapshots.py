@@ -1,0 +1,17 @@
+"""Copy a set of snapshots to another Region or account, step by step, until all copies are completed.
+
+Trigger: manual snapshot machine, polled by a Wait state.
+Event: {"point_id", "account", "region", "role_arn", "external_id", "snapshots": {"vol-...": "snap-..."},
+"target": {"region", "account", "role_arn", "external_id", "kms_key_arn"}, "tags": {...}}
+Response: {"done": true, "copies": {"vol-...": "snap-..."}}; `done` is false while sources or copies are
+pending.
+Touches: sts:AssumeRole; ec2:DescribeSnapshots, ModifySnapshotAttribute (sharing with the target account,
+taken back at the end) under the spoke role of the source; ec2:DescribeSnapshots, CopySnapshot, CreateTags
+under that of the target; dynamodb:PutItem (table).
+Retry: copies are found by their tags.
+"""
+
+from holdfast.edge import entrypoint
+from holdfast.operations.copy_snapshots import CopySnapshots, copy_snapshots
+
+handler = entrypoint(CopySnapshots, copy_snapshots)

@@ -1,0 +1,163 @@
+"""``holdfast restore``: a volume, an instance, or a raw disk image.
+
+Volumes and instances are restored by the restore state machine in the target Region; an image is read here, from
+the bucket or from a local copy of it, with nothing but the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from holdfast.cli.context import CommandContext
+from holdfast.cli.points import find_point
+from holdfast.cli.repository import PasswordFile, open_repository
+from holdfast.errors import ConfigurationError, ConflictError
+
+app = typer.Typer(no_args_is_help=True)
+
+InstanceId = Annotated[str, typer.Option("--instance", help="Instance the restore point is of.")]
+PointId = Annotated[str, typer.Option("--point", help="Restore point id; default: the latest one.")]
+Tags = Annotated[list[str], typer.Option("--tag", metavar="KEY=VALUE", help="Tag of what is created; repeatable.")]
+KeyArn = Annotated[str, typer.Option("--kms-key", help="Encrypt restored volumes with this KMS key.")]
+Account = Annotated[str, typer.Option("--account", help="Target account; default: the account of the source.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done.")]
+
+
+def parse_tags(words: list[str]) -> dict[str, str]:
+    """``KEY=VALUE`` words as a mapping. Raises ConfigurationError."""
+    tags = {}
+    for word in words:
+        key, separator, value = word.partition("=")
+        if not key or not separator:
+            raise ConfigurationError(f"--tag {word!r} is not KEY=VALUE.", remedy="Write for example --tag owner=web.")
+        tags[key] = value
+    return tags
+
+
+def _request(
+    cli: CommandContext, kind: str, instance_id: str, point_id: str, account: str, target: dict[str, Any]
+) -> dict[str, Any]:
+    point = find_point(cli, instance_id, point_id)
+    return {
+        "kind": kind,
+        "instance_id": point["instance_id"],
+        "point_id": point["point_id"],
+        "repository": point["repository"],
+        "source_account": point["account"],
+        "target": {"account": account or point["account"], "region": cli.target_region(point["region"]), **target},
+    }
+
+
+def _run(cli: CommandContext, request: dict[str, Any], *, dry_run: bool, yes: bool) -> None:
+    if dry_run:
+        cli.emit({"would_restore": request})
+        return
+    what, target = f"{request['instance_id']} as of {request['point_id']}", request["target"]
+    if not yes and not typer.confirm(f"Restore {what} into {target['account']} {target['region']}?", err=True):
+        raise typer.Abort
+    request["restore_id"] = f"restore-{cli.new_id()}"
+    cli.progress.say(f"Restoring {what} ({request['restore_id']})")
+    execution = cli.start("restore", request, name=request["restore_id"], region=target["region"])
+    cli.emit(cli.wait(execution, say=lambda: "restoring", region=target["region"]))
+
+
+@app.command()
+def volume(
+    context: typer.Context,
+    instance: InstanceId,
+    availability_zone: Annotated[str, typer.Option("--availability-zone", help="Zone of the new volumes.")],
+    point: PointId = "",
+    volume: Annotated[list[str], typer.Option("--volume", help="Volume id in the point; default: all.")] = [],  # noqa: B006
+    account: Account = "",
+    encrypted: Annotated[bool, typer.Option("--encrypted", help="Encrypt with the account's default key.")] = False,
+    kms_key: KeyArn = "",
+    tag: Tags = [],  # noqa: B006
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Restore volumes of a restore point as new, unattached volumes."""
+    cli: CommandContext = context.obj
+    target: dict[str, Any] = {"availability_zone": availability_zone, "kms_key_arn": kms_key, "tags": parse_tags(tag)}
+    if encrypted or kms_key:
+        target["encrypted"] = True
+    request = _request(cli, "volume", instance, point, account, target)
+    _run(cli, {**request, "volume_ids": volume}, dry_run=dry_run, yes=yes)
+
+
+@app.command()
+def instance(
+    context: typer.Context,
+    instance: InstanceId,
+    point: PointId = "",
+    account: Account = "",
+    name: Annotated[str, typer.Option(help="Name of the new instance.")] = "",
+    instance_type: Annotated[str, typer.Option("--instance-type")] = "",
+    subnet: Annotated[str, typer.Option("--subnet", help="Subnet of its one new network interface.")] = "",
+    security_group: Annotated[list[str], typer.Option("--security-group", help="Repeatable.")] = [],  # noqa: B006
+    key_name: Annotated[str, typer.Option("--key-name", help="EC2 key pair.")] = "",
+    instance_profile: Annotated[str, typer.Option("--instance-profile", help="ARN, or 'none'.")] = "",
+    encrypted: Annotated[bool, typer.Option("--encrypted", help="Encrypt with the account's default key.")] = False,
+    kms_key: KeyArn = "",
+    tag: Tags = [],  # noqa: B006
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Restore an instance to a new location, with one new network interface."""
+    cli: CommandContext = context.obj
+    target: dict[str, Any] = {"kms_key_arn": kms_key, "tags": parse_tags(tag)}
+    if encrypted or kms_key:
+        target["encrypted"] = True
+    settings = {
+        "name": name,
+        "instance_type": instance_type,
+        "subnet_id": subnet,
+        "security_group_ids": security_group,
+        "key_name": key_name,
+        "instance_profile_arn": "" if instance_profile == "none" else instance_profile,
+        "no_instance_profile": instance_profile == "none",
+    }
+    request = _request(cli, "instance", instance, point, account, target)
+    _run(cli, {**request, "instance": settings}, dry_run=dry_run, yes=yes)
+
+
+@app.command()
+def image(
+    context: typer.Context,
+    repository: Annotated[str, typer.Option(help="Name in the configuration, s3://bucket/prefix, or file:///directory.")],
+    instance: InstanceId,
+    destination: Annotated[Path, typer.Argument(help="Raw image to write; sparse where the volume is zero.")],
+    point: PointId = "",
+    volume: Annotated[str, typer.Option("--volume", help="Volume id or device; default: the root volume.")] = "",
+    password_file: PasswordFile = None,
+) -> None:
+    """Write one volume of a restore point into a raw disk image, without any function or table."""
+    from holdfast.dataplane.image import restore_image
+
+    cli: CommandContext = context.obj
+    if destination.exists():
+        raise ConflictError("The file exists already.", resource=str(destination), remedy="Choose another name.")
+    opened = open_repository(cli, repository, password_file)
+    manifest = opened.latest_point(instance) if not point else opened.read_point_named(instance, point)
+    chosen = manifest.volume(volume)
+    with destination.open("w+b") as file:
+        written = restore_image(opened, chosen, file.fileno(), progress=lambda done, of: cli.progress.update(f"{done} of {of} blocks"))
+    digest = hashlib.sha256()
+    with destination.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    cli.emit(
+        {
+            "instance": instance,
+            "restore_point": manifest.point_id,
+            "volume": chosen.volume_id,
+            "size_bytes": chosen.size_bytes,
+            "blocks_written": written,
+            "image": str(destination),
+            "sha256": digest.hexdigest(),
+        }
+    )
