@@ -1,5 +1,5 @@
 """The world as AWS gives it: the only package that knows an endpoint, a credential or boto3.
 
-``signing``, ``http``, ``ebs`` and ``s3`` carry every block and must not import boto3 (its import alone costs a
-worker more than its own start); the other modules import it inside the function that needs it.
+``signing``, ``http``, ``ebs`` and ``s3`` carry every block and must not import boto3: its import costs more
+than a whole worker's start. The other modules import it inside the function that needs it.
 """

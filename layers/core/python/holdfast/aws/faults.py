@@ -1,7 +1,7 @@
 """AWS error codes, translated once: what happened in Holdfast's words, and what the reader can do about it.
 
-Codes are looked up by the EBS ``Reason``, then as ``service:code``, then as the bare code, then by HTTP status,
-so a service's own meaning of a common code wins. Adapters retry what :func:`is_retryable` says and raise what
+Codes are looked up by the EBS ``Reason``, then as ``service:code``, then bare, then by HTTP status: a
+service's own meaning of a common code wins. Adapters retry what :func:`is_retryable` says and raise what
 :func:`translate` returns; nobody else compares AWS codes.
 """
 
@@ -23,6 +23,7 @@ from holdfast.errors import (
     PermanentError,
     SourceGoneError,
     ThrottledError,
+    TransientError,
     UnavailableError,
 )
 
@@ -61,6 +62,11 @@ _GROUPS: Final[tuple[tuple[Fault, str], ...]] = (
         ServerException kms:KMSInternalException KMSInternalException kms:DependencyTimeoutException
         DependencyTimeoutException kms:KeyUnavailableException s3:ConditionalRequestConflict
         s3:OperationAborted ServiceFailure WRITE_REQUEST_TIMEOUT CONFLICTING_BLOCK_UPDATE
+        """,
+    ),
+    (
+        Fault(TransientError, "The listing is too old; blocks are listed again."),
+        """
         INVALID_PAGE_TOKEN INVALID_BLOCK_TOKEN
         """,
     ),
@@ -99,12 +105,14 @@ _GROUPS: Final[tuple[tuple[Fault, str], ...]] = (
     ),
     (
         Fault(KeyUnavailableError, _KEY),
-        "DisabledException KMS.DisabledException KMSInvalidStateException KMS.KMSInvalidStateException "
-        "kms:NotFoundException KMS.NotFoundException KMSNotFoundException KMSDisabledException "
-        "kms:InvalidKeyUsageException KMS.AccessDeniedException KMSAccessDeniedException InvalidKmsKeyArn "
-        "KMS.InvalidStateException KmsKeyInaccessible InvalidKMSKey.InvalidState INVALID_CUSTOMER_KEY "
-        "KMSKeyNotAccessibleFault DEPENDENCY_ACCESS_DENIED secretsmanager:DecryptionFailure "
-        "secretsmanager:EncryptionFailure",
+        """
+        DisabledException KMS.DisabledException KMSInvalidStateException KMS.KMSInvalidStateException
+        kms:NotFoundException KMS.NotFoundException KMSNotFoundException KMSDisabledException
+        kms:InvalidKeyUsageException KMS.AccessDeniedException KMSAccessDeniedException InvalidKmsKeyArn
+        KMS.InvalidStateException KmsKeyInaccessible InvalidKMSKey.InvalidState INVALID_CUSTOMER_KEY
+        KMSKeyNotAccessibleFault DEPENDENCY_ACCESS_DENIED secretsmanager:DecryptionFailure
+        secretsmanager:EncryptionFailure
+        """,
     ),
     (
         Fault(KeyUnavailableError, "The wrapped key belongs to another KMS key or another repository."),
@@ -117,8 +125,7 @@ _GROUPS: Final[tuple[tuple[Fault, str], ...]] = (
         """
         InvalidSnapshot.NotFound InvalidInstanceID.NotFound InvalidVolume.NotFound
         InvalidVolumeID.NotFound InvalidSnapshotID.NotFound InvalidAMIID.NotFound
-        ebs:ResourceNotFoundException INVALID_SNAPSHOT_ID SNAPSHOT_NOT_FOUND IncorrectInstanceState
-        InvalidVolume.ZoneMismatch
+        ebs:ResourceNotFoundException INVALID_SNAPSHOT_ID SNAPSHOT_NOT_FOUND
         """,
     ),
     (
@@ -143,7 +150,7 @@ _GROUPS: Final[tuple[tuple[Fault, str], ...]] = (
         ConditionalCheckFailedException PreconditionFailed ConflictException IdempotentParameterMismatch
         ExecutionAlreadyExists EntityAlreadyExists BucketAlreadyOwnedByYou BucketAlreadyExists
         ResourceInUseException ResourceExistsException InvalidSnapshot.InUse ResourceConflictException
-        TransactionCanceledException IncorrectState TaskTimedOut
+        TransactionCanceledException IncorrectState IncorrectInstanceState TaskTimedOut
         """,
     ),
     (
@@ -218,16 +225,32 @@ _GUARDS: Final = (
     ("explicit deny", "An explicit deny in a policy wins over every allow: remove it."),
 )
 _TRANSPORT: Final = frozenset(
-    """
-    ConnectionError EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError SSLError
-    HTTPClientError IncompleteReadError ResponseStreamingError ProxyConnectionError ResponseParserError
-    """.split()
+    [
+        "ConnectionError",
+        "EndpointConnectionError",
+        "ConnectTimeoutError",
+        "ReadTimeoutError",
+        "ConnectionClosedError",
+        "SSLError",
+        "HTTPClientError",
+        "IncompleteReadError",
+        "ResponseStreamingError",
+        "ProxyConnectionError",
+        "ResponseParserError",
+    ]
 )
 _IDENTITY: Final = frozenset(
-    """
-    NoCredentialsError PartialCredentialsError CredentialRetrievalError ProfileNotFound TokenRetrievalError
-    UnauthorizedSSOTokenError SSOTokenLoadError RefreshWithMFAUnsupportedError NoRegionError
-    """.split()
+    [
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "CredentialRetrievalError",
+        "ProfileNotFound",
+        "TokenRetrievalError",
+        "UnauthorizedSSOTokenError",
+        "SSOTokenLoadError",
+        "RefreshWithMFAUnsupportedError",
+        "NoRegionError",
+    ]
 )
 _CLEAN: Final = re.compile(r"[\x00-\x1f\x7f]+")
 
