@@ -417,3 +417,28 @@ class RestoreSite(Protocol):
     def deregister_image(self, image_id: str, tags: Mapping[str, str]) -> None:
         """Remove an AMI that still carries ``tags``; one that is gone is not an error. Raises ConflictError."""
         ...
+
+
+class SnapshotCopier(Protocol):
+    """Copies of EBS snapshots: sharing in the source's Region, copying into the Region of the session."""
+
+    def share(self, snapshot_id: str, account: str) -> None:
+        """Let an account read a snapshot. Raises PermanentError for the default key, which cannot be shared."""
+        ...
+
+    def unshare(self, snapshot_id: str, account: str) -> None:
+        """Take that back; harmless when it was not shared, or is gone."""
+        ...
+
+    def copy(
+        self,
+        snapshot_id: str,
+        source_region: str,
+        *,
+        encrypted: bool,
+        kms_key_arn: str,
+        description: str,
+        tags: Mapping[str, str],
+    ) -> str:
+        """Start a copy of a completed snapshot into this Region and return its id. Raises ThrottledError."""
+        ...
