@@ -1,7 +1,7 @@
 """Fails when the tests leave out too many branches of a package of the library.
 
-Counts branches alone: coverage's own total mixes them with lines, and easy lines would hide a rule whose other
-outcome no test has seen.
+Counts branches alone: coverage's own total mixes them with lines, and easy lines would hide a rule whose
+other outcome no test has seen.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def lines_matching(pattern: str, *paths: str) -> list[str]:
     return [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}"
         for path in tracked(*paths)
-        if path.name not in GENERATED and path != Path(__file__) and (text := text_of(path)) is not None
+        if path.name not in GENERATED and (text := text_of(path)) is not None
         for number, line in enumerate(text.splitlines(), 1)
         if wanted.search(line)
     ]
@@ -41,20 +41,18 @@ def test_there_are_files_under_version_control_to_check():
 
 
 def test_no_file_names_a_path_of_the_machine_it_was_written_on():
-    # A function's own scratch space is the one such directory that AWS promises; it is followed by no name here.
     assert lines_matching(r"""(?<![\w.$}\]-])/(work|root|home/\w+|Users|tmp)/\w""") == []
 
 
+# The brackets keep a pattern from finding itself.
 @pytest.mark.parametrize(
     "pattern",
     [
-        pytest.param(r"\b(TODO|FIXME|XXX)\b", id="unfinished work"),
-        pytest.param(r"\bNotImplementedError\b", id="hollow functions"),
-        pytest.param(r"pragma: no cover", id="lines hidden from coverage"),
-        pytest.param(
-            r"pytest\.(skip|xfail|importorskip)|mark\.(skip|skipif|xfail)\b", id="tests that do not run"
-        ),
-        pytest.param(r"\bassert True\b", id="assertions that cannot fail"),
+        pytest.param(r"\b(TOD[O]|FIXM[E]|XX[X])\b", id="unfinished work"),
+        pytest.param(r"\bNotImplemented[E]rror\b", id="hollow functions"),
+        pytest.param(r"pragma:[ ]no cover", id="lines hidden from coverage"),
+        pytest.param(r"\b(pytest|mark)\.(skip|skipif|xfail|importorskip)\b", id="tests that do not run"),
+        pytest.param(r"\bassert[ ]True\b", id="assertions that cannot fail"),
     ],
 )
 def test_python_files_leave_nothing_open(pattern: str):
