@@ -1,8 +1,8 @@
 """Copy a set of snapshots to another Region or account, step by step, until all copies are completed.
 
 Trigger: manual snapshot machine, polled by a Wait state.
-Event: {"point_id", "account", "region", "role_arn", "external_id", "snapshots": {"vol-...": "snap-..."},
-"target": {"region", "account", "role_arn", "external_id", "kms_key_arn"}, "tags": {...}}
+Event: {"point_id", "account", "region", "role": "", "snapshots": {"vol-...": "snap-..."},
+"target": {"region", "account", "role", "kms_key_arn"}, "tags": {...}}
 Response: {"done": true, "copies": {"vol-...": "snap-..."}}; `done` is false while sources or copies are
 pending.
 Touches: sts:AssumeRole; ec2:DescribeSnapshots, ModifySnapshotAttribute (sharing with the target account,

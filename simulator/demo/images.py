@@ -39,14 +39,18 @@ class MissingToolError(RuntimeError):
 def _tool(name: str) -> str:
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if found is None:
-        raise MissingToolError(f"{name} is missing: install the Debian package {_PACKAGES[name]} (or run tools/setup).")
+        raise MissingToolError(
+            f"{name} is missing: install the Debian package {_PACKAGES[name]} (or run tools/setup)."
+        )
     return found
 
 
 def _run(*command: str | Path) -> None:
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))} failed: {done.stderr.strip() or done.stdout.strip()}")
+        raise RuntimeError(
+            f"{' '.join(map(str, command))} failed: {done.stderr.strip() or done.stdout.strip()}"
+        )
 
 
 def _empty(path: Path, size_bytes: int) -> None:
@@ -168,7 +172,11 @@ def gpt(path: Path, size_bytes: int, partitions: Sequence[Partition], *, seed: i
             first = last + 1
         disk_id = uuid.UUID(int=chance.getrandbits(128), version=4).bytes_le
         disk.seek(446)
-        disk.write(struct.pack("<B3sB3sII", 0, b"\x00\x02\x00", 0xEE, b"\xff\xff\xff", 1, min(sectors - 1, 0xFFFFFFFF)))
+        disk.write(
+            struct.pack(
+                "<B3sB3sII", 0, b"\x00\x02\x00", 0xEE, b"\xff\xff\xff", 1, min(sectors - 1, 0xFFFFFFFF)
+            )
+        )
         disk.seek(510)
         disk.write(b"\x55\xaa")
         for here, other, table in ((1, sectors - 1, 2), (sectors - 1, 1, sectors - 33)):
@@ -212,4 +220,3 @@ def copy_sparse(source: Path, target: int, offset: int = 0) -> None:
                 os.pwrite(target, chunk, offset + start)
                 start += len(chunk)
             position = end
-

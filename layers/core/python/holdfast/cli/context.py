@@ -126,8 +126,10 @@ class CommandContext:
 
     def invoke(self, function: str, event: Mapping[str, Any], *, region: str = "") -> Any:
         """Call a function of the installation and return its answer. Raises HoldfastError as the function did."""
-        answer = self.session(region).client("lambda").invoke(
-            FunctionName=f"{self.installation}-{function}", Payload=json.dumps(event).encode()
+        answer = (
+            self.session(region)
+            .client("lambda")
+            .invoke(FunctionName=f"{self.installation}-{function}", Payload=json.dumps(event).encode())
         )
         payload = json.loads(answer["Payload"].read() or b"null")
         if answer.get("FunctionError"):
@@ -142,7 +144,9 @@ class CommandContext:
             f"arn:{self.session(region).get_partition_for_region(region)}:states:{region}:"
             f"{self.configuration.backup_account}:stateMachine:{self.installation}-{machine}"
         )
-        return str(client.start_execution(stateMachineArn=arn, name=name, input=json.dumps(event))["executionArn"])
+        return str(
+            client.start_execution(stateMachineArn=arn, name=name, input=json.dumps(event))["executionArn"]
+        )
 
     def wait(self, execution: str, *, say: Callable[[], str], region: str = "") -> Any:
         """Wait for an execution and return its output; ``say`` is shown meanwhile. Raises HoldfastError."""
@@ -163,8 +167,14 @@ def remote_error(kind: str, cause: str) -> HoldfastError:
         told = json.loads(cause)
         if isinstance(told.get("errorMessage"), str):
             told = json.loads(told["errorMessage"])
-        message, resource, remedy = str(told["message"]), str(told.get("resource", "")), str(told.get("remedy", ""))
-        family: type[HoldfastError] = NotFoundError if told.get("code") == "NotFound" else getattr(errors, kind, HoldfastError)
+        message, resource, remedy = (
+            str(told["message"]),
+            str(told.get("resource", "")),
+            str(told.get("remedy", "")),
+        )
+        family: type[HoldfastError] = (
+            NotFoundError if told.get("code") == "NotFound" else getattr(errors, kind, HoldfastError)
+        )
     except (ValueError, KeyError, AttributeError, TypeError):
         return HoldfastError(cause or kind)
     return family(message, resource=resource, remedy=remedy)

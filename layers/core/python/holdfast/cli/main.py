@@ -53,11 +53,15 @@ def _global_options(
     query: Annotated[str, typer.Option(help="JMESPath expression applied to the result.")] = "",
     simulate: Annotated[str, typer.Option(metavar="DIR", help="Run against the simulated AWS in DIR.")] = "",
     config: Annotated[str, typer.Option(metavar="DIR", help="The operator's configuration.")] = "config",
-    installation: Annotated[str, typer.Option(help="Name of the installation; default: from the configuration.")] = "",
+    installation: Annotated[
+        str, typer.Option(help="Name of the installation; default: from the configuration.")
+    ] = "",
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log what is called.")] = False,
-    no_cli_pager: Annotated[bool, typer.Option("--no-cli-pager", help="Accepted for AWS CLI habits; never pages.")] = False,
+    no_cli_pager: Annotated[
+        bool, typer.Option("--no-cli-pager", help="Accepted for AWS CLI habits; never pages.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,

@@ -21,9 +21,13 @@ app = typer.Typer(no_args_is_help=True)
 
 InstanceId = Annotated[str, typer.Option("--instance", help="Instance the restore point is of.")]
 PointId = Annotated[str, typer.Option("--point", help="Restore point id; default: the latest one.")]
-Tags = Annotated[list[str], typer.Option("--tag", metavar="KEY=VALUE", help="Tag of what is created; repeatable.")]
+Tags = Annotated[
+    list[str], typer.Option("--tag", metavar="KEY=VALUE", help="Tag of what is created; repeatable.")
+]
 KeyArn = Annotated[str, typer.Option("--kms-key", help="Encrypt restored volumes with this KMS key.")]
-Account = Annotated[str, typer.Option("--account", help="Target account; default: the account of the source.")]
+Account = Annotated[
+    str, typer.Option("--account", help="Target account; default: the account of the source.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done.")]
 
@@ -34,7 +38,9 @@ def parse_tags(words: list[str]) -> dict[str, str]:
     for word in words:
         key, separator, value = word.partition("=")
         if not key or not separator:
-            raise ConfigurationError(f"--tag {word!r} is not KEY=VALUE.", remedy="Write for example --tag owner=web.")
+            raise ConfigurationError(
+                f"--tag {word!r} is not KEY=VALUE.", remedy="Write for example --tag owner=web."
+            )
         tags[key] = value
     return tags
 
@@ -49,7 +55,11 @@ def _request(
         "point_id": point["point_id"],
         "repository": point["repository"],
         "source_account": point["account"],
-        "target": {"account": account or point["account"], "region": cli.target_region(point["region"]), **target},
+        "target": {
+            "account": account or point["account"],
+            "region": cli.target_region(point["region"]),
+            **target,
+        },
     }
 
 
@@ -58,7 +68,9 @@ def _run(cli: CommandContext, request: dict[str, Any], *, dry_run: bool, yes: bo
         cli.emit({"would_restore": request})
         return
     what, target = f"{request['instance_id']} as of {request['point_id']}", request["target"]
-    if not yes and not typer.confirm(f"Restore {what} into {target['account']} {target['region']}?", err=True):
+    if not yes and not typer.confirm(
+        f"Restore {what} into {target['account']} {target['region']}?", err=True
+    ):
         raise typer.Abort
     request["restore_id"] = f"restore-{cli.new_id()}"
     cli.progress.say(f"Restoring {what} ({request['restore_id']})")
@@ -74,7 +86,9 @@ def volume(
     point: PointId = "",
     volume: Annotated[list[str], typer.Option("--volume", help="Volume id in the point; default: all.")] = [],  # noqa: B006
     account: Account = "",
-    encrypted: Annotated[bool, typer.Option("--encrypted", help="Encrypt with the account's default key.")] = False,
+    encrypted: Annotated[
+        bool, typer.Option("--encrypted", help="Encrypt with the account's default key.")
+    ] = False,
     kms_key: KeyArn = "",
     tag: Tags = [],  # noqa: B006
     yes: Yes = False,
@@ -82,7 +96,11 @@ def volume(
 ) -> None:
     """Restore volumes of a restore point as new, unattached volumes."""
     cli: CommandContext = context.obj
-    target: dict[str, Any] = {"availability_zone": availability_zone, "kms_key_arn": kms_key, "tags": parse_tags(tag)}
+    target: dict[str, Any] = {
+        "availability_zone": availability_zone,
+        "kms_key_arn": kms_key,
+        "tags": parse_tags(tag),
+    }
     if encrypted or kms_key:
         target["encrypted"] = True
     request = _request(cli, "volume", instance, point, account, target)
@@ -101,7 +119,9 @@ def instance(
     security_group: Annotated[list[str], typer.Option("--security-group", help="Repeatable.")] = [],  # noqa: B006
     key_name: Annotated[str, typer.Option("--key-name", help="EC2 key pair.")] = "",
     instance_profile: Annotated[str, typer.Option("--instance-profile", help="ARN, or 'none'.")] = "",
-    encrypted: Annotated[bool, typer.Option("--encrypted", help="Encrypt with the account's default key.")] = False,
+    encrypted: Annotated[
+        bool, typer.Option("--encrypted", help="Encrypt with the account's default key.")
+    ] = False,
     kms_key: KeyArn = "",
     tag: Tags = [],  # noqa: B006
     yes: Yes = False,
@@ -128,11 +148,15 @@ def instance(
 @app.command()
 def image(
     context: typer.Context,
-    repository: Annotated[str, typer.Option(help="Name in the configuration, s3://bucket/prefix, or file:///directory.")],
+    repository: Annotated[
+        str, typer.Option(help="Name in the configuration, s3://bucket/prefix, or file:///directory.")
+    ],
     instance: InstanceId,
     destination: Annotated[Path, typer.Argument(help="Raw image to write; sparse where the volume is zero.")],
     point: PointId = "",
-    volume: Annotated[str, typer.Option("--volume", help="Volume id or device; default: the root volume.")] = "",
+    volume: Annotated[
+        str, typer.Option("--volume", help="Volume id or device; default: the root volume.")
+    ] = "",
     password_file: PasswordFile = None,
 ) -> None:
     """Write one volume of a restore point into a raw disk image, without any function or table."""
@@ -140,12 +164,19 @@ def image(
 
     cli: CommandContext = context.obj
     if destination.exists():
-        raise ConflictError("The file exists already.", resource=str(destination), remedy="Choose another name.")
+        raise ConflictError(
+            "The file exists already.", resource=str(destination), remedy="Choose another name."
+        )
     opened = open_repository(cli, repository, password_file)
     manifest = opened.latest_point(instance) if not point else opened.read_point_named(instance, point)
     chosen = manifest.volume(volume)
     with destination.open("w+b") as file:
-        written = restore_image(opened, chosen, file.fileno(), progress=lambda done, of: cli.progress.update(f"{done} of {of} blocks"))
+        written = restore_image(
+            opened,
+            chosen,
+            file.fileno(),
+            progress=lambda done, of: cli.progress.update(f"{done} of {of} blocks"),
+        )
     digest = hashlib.sha256()
     with destination.open("rb") as file:
         while chunk := file.read(1 << 22):

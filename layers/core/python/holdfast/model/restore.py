@@ -17,8 +17,6 @@ class Target(Value):
 
     account: str
     region: str
-    role_arn: str = ""
-    external_id: str = ""
     availability_zone: str = ""
     encrypted: bool | None = None
     kms_key_arn: str = ""

@@ -18,17 +18,16 @@ from holdfast.model.inventory import Value
 from holdfast.model.restore_point import Kind, RestorePoint
 
 if TYPE_CHECKING:
-    from holdfast.bootstrap import Services
+    from holdfast.operations.services import OnDemandServices
     from holdfast.ports import VolumeSnapshot
 
 
 class CopyTarget(Value):
-    """Where copies go, and the role to assume there."""
+    """Where copies go. ``role`` names a role or organization of the configuration; empty: the account's own."""
 
     account: str
     region: str
-    role_arn: str
-    external_id: str = ""
+    role: str = ""
     kms_key_arn: str = ""
 
 
@@ -40,8 +39,7 @@ class CopySnapshots(Value):
     instance_name: str = ""
     account: str
     region: str
-    role_arn: str
-    external_id: str = ""
+    role: str = ""
     snapshots: dict[str, str] = Field(min_length=1)
     target: CopyTarget
     tags: dict[str, str] = Field(default_factory=dict)
@@ -53,7 +51,9 @@ def _checked(found: Mapping[str, VolumeSnapshot], wanted: Mapping[str, str]) -> 
         snapshot = found.get(snapshot_id)
         if snapshot is None:
             raise SourceGoneError(
-                f"The snapshot of {volume_id} was deleted.", resource=snapshot_id, remedy="Take a new snapshot."
+                f"The snapshot of {volume_id} was deleted.",
+                resource=snapshot_id,
+                remedy="Take a new snapshot.",
             )
         if snapshot.state == "error":
             raise PermanentError(
@@ -64,15 +64,15 @@ def _checked(found: Mapping[str, VolumeSnapshot], wanted: Mapping[str, str]) -> 
     return all(found[snapshot_id].state == "completed" for snapshot_id in wanted.values())
 
 
-def copy_snapshots(request: CopySnapshots, services: Services) -> Mapping[str, Any]:
+def copy_snapshots(request: CopySnapshots, services: OnDemandServices) -> Mapping[str, Any]:
     """Start missing copies and report: ``{"done": bool, "copies": {volume id: snapshot id}}``.
 
     Raises SourceGoneError, PermanentError (a source or copy ended in error, or cannot be shared),
     AccessDeniedError, ThrottledError (20 copies are under way in the target Region; tried again).
     """
     target = request.target
-    source = services.spoke(request.account, request.region, request.role_arn, request.external_id)
-    there = services.spoke(target.account, target.region, target.role_arn, target.external_id)
+    source = services.spoke_in(request.account, request.region, request.role)
+    there = services.spoke_in(target.account, target.region, target.role)
     sources = {s.snapshot_id: s for s in source.read_snapshots(sorted(request.snapshots.values()))}
     if not _checked(sources, request.snapshots):
         return {"done": False, "copies": {}}
@@ -83,8 +83,8 @@ def copy_snapshots(request: CopySnapshots, services: Services) -> Mapping[str, A
     }
     copies = {s.tags.get(names.VOLUME, ""): s for s in there.find_snapshots(marks)}
     crossing = target.account != request.account
-    reader = services.snapshot_copier(request.region, request.role_arn, request.external_id)
-    writer = services.snapshot_copier(target.region, target.role_arn, target.external_id)
+    reader = services.snapshot_copier(request.account, request.region, request.role)
+    writer = services.snapshot_copier(target.account, target.region, target.role)
     started: dict[str, str] = {}
     for volume_id, snapshot_id in sorted(request.snapshots.items()):
         if volume_id in copies:

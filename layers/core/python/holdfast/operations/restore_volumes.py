@@ -15,11 +15,11 @@ from holdfast.errors import ConflictError, NotFoundError, PermanentError, Source
 from holdfast.model import tags as names
 from holdfast.model.ids import client_token
 from holdfast.model.inventory import AttachedVolume, InstanceConfiguration
-from holdfast.model.restore import RestoredVolume, RestorePlan, RestoreRequest, Target
+from holdfast.model.restore import RestoredVolume, RestorePlan, RestoreRequest
 from holdfast.model.restore_point import Kind
 
 if TYPE_CHECKING:
-    from holdfast.bootstrap import Services
+    from holdfast.operations.services import RestoreServices
     from holdfast.ports import RestoreSite, Spoke
 
 _RESTORE = names.PREFIX + "restore"
@@ -58,13 +58,11 @@ def _work_key(restore_id: str, name: str) -> str:
     return f"restores/{restore_id}/{name}.json"
 
 
-def plan_restore(request: RestoreRequest, services: Services) -> Mapping[str, Any]:
+def plan_restore(request: RestoreRequest, services: RestoreServices) -> Mapping[str, Any]:
     """Find the restore point, start one snapshot per volume, and list the segments to move.
 
     Raises NotFoundError for an unknown point or volume, AccessDeniedError, KeyUnavailableError, DamagedError.
     """
-    target = _located(request.target, services)
-    request = request.model_copy(update={"target": target})
     if request.repository:
         plan, items, configuration = _plan_backup(request, services)
     else:
@@ -74,21 +72,13 @@ def plan_restore(request: RestoreRequest, services: Services) -> Mapping[str, An
     return plan.model_dump(mode="json")
 
 
-def _located(target: Target, services: Services) -> Target:
-    """The target with the role to assume there."""
-    if target.role_arn:
-        return target
-    role_arn, external_id = services.restore_role(target.account)
-    return target.model_copy(update={"role_arn": role_arn, "external_id": external_id})
-
-
 def _plan_backup(
-    request: RestoreRequest, services: Services
+    request: RestoreRequest, services: RestoreServices
 ) -> tuple[RestorePlan, list[dict[str, Any]], InstanceConfiguration]:
     repository = services.repository(request.repository)
     manifest = repository.read_point(request.instance_id, request.point_id)
     attached = {volume.volume_id: volume for volume in manifest.configuration.instance.volumes}
-    writer = services.snapshot_writer(request.target)
+    writer = services.snapshot_writer(request.target.account, request.target.region)
     volumes, items = [], []
     stored = {volume.volume_id: volume for volume in manifest.volumes}
     for volume in _chosen(tuple(attached[v] for v in stored if v in attached), request):
@@ -141,7 +131,7 @@ def encryption(volume: AttachedVolume, request: RestoreRequest) -> tuple[bool, s
 
 
 def _plan_snapshot(
-    request: RestoreRequest, services: Services
+    request: RestoreRequest, services: RestoreServices
 ) -> tuple[RestorePlan, list[dict[str, Any]], InstanceConfiguration]:
     """A cloud-native snapshot needs no data moved: volumes are made from it where it is."""
     points = services.catalog.points(request.instance_id, Kind.SNAPSHOT)
@@ -160,7 +150,9 @@ def _plan_snapshot(
         )
     configuration = services.catalog.configuration(request.instance_id, request.point_id)
     chosen = [v for v in configuration.instance.volumes if v.volume_id in point.snapshot_ids]
-    present = {s.snapshot_id for s in _spoke(request, services).read_snapshots(list(point.snapshot_ids.values()))}
+    present = {
+        s.snapshot_id for s in _spoke(request, services).read_snapshots(list(point.snapshot_ids.values()))
+    }
     volumes = []
     for volume in _chosen(tuple(chosen), request):
         snapshot_id = point.snapshot_ids[volume.volume_id]
@@ -181,17 +173,15 @@ def _plan_snapshot(
     return plan, [], configuration
 
 
-def _spoke(request: RestoreRequest, services: Services) -> Spoke:
-    target = request.target
-    return services.spoke(target.account, target.region, target.role_arn, target.external_id)
+def _spoke(request: RestoreRequest, services: RestoreServices) -> Spoke:
+    return services.restore_spoke(request.target.account, request.target.region)
 
 
-def _site(request: RestoreRequest, services: Services) -> RestoreSite:
-    target = request.target
-    return services.restore_site(target.region, target.role_arn, target.external_id)
+def _site(request: RestoreRequest, services: RestoreServices) -> RestoreSite:
+    return services.restore_site(request.target.account, request.target.region)
 
 
-def complete_restore(plan: RestorePlan, services: Services) -> Mapping[str, Any]:
+def complete_restore(plan: RestorePlan, services: RestoreServices) -> Mapping[str, Any]:
     """Seal every temporary snapshot with the aggregate checksum of the restore point.
 
     EBS compares it with the blocks it received (CompleteSnapshot, LINEAR SHA-256): a snapshot that differs in a
@@ -202,7 +192,7 @@ def complete_restore(plan: RestorePlan, services: Services) -> Mapping[str, Any]
     repository = services.repository(plan.request.repository)
     manifest = repository.read_point(plan.request.instance_id, plan.request.point_id)
     stored = {volume.volume_id: volume for volume in manifest.volumes}
-    writer = services.snapshot_writer(plan.request.target)
+    writer = services.snapshot_writer(plan.request.target.account, plan.request.target.region)
     for volume in plan.volumes:
         aggregate, count = hashlib.sha256(), 0
         for segment in stored[volume.source.volume_id].segments:
@@ -213,7 +203,7 @@ def complete_restore(plan: RestorePlan, services: Services) -> Mapping[str, Any]
     return {"completed": len(plan.volumes)}
 
 
-def check_restore(plan: RestorePlan, services: Services) -> Mapping[str, Any]:
+def check_restore(plan: RestorePlan, services: RestoreServices) -> Mapping[str, Any]:
     """Whether all snapshots that volumes are made from are completed. Raises SourceGoneError, PermanentError."""
     wanted = {volume.snapshot_id for volume in plan.volumes}
     found = {s.snapshot_id: s for s in _spoke(plan.request, services).read_snapshots(sorted(wanted))}
@@ -229,7 +219,7 @@ def check_restore(plan: RestorePlan, services: Services) -> Mapping[str, Any]:
     return {"ready": all(found[snapshot_id].state == "completed" for snapshot_id in wanted)}
 
 
-def create_volumes(plan: RestorePlan, services: Services) -> Mapping[str, Any]:
+def create_volumes(plan: RestorePlan, services: RestoreServices) -> Mapping[str, Any]:
     """Make one unattached volume from each snapshot; returns the plan with their ids."""
     site, installation = _site(plan.request, services), services.settings.installation
     made = []
@@ -248,11 +238,13 @@ def create_volumes(plan: RestorePlan, services: Services) -> Mapping[str, Any]:
     return plan.model_copy(update={"volumes": tuple(made)}).model_dump(mode="json")
 
 
-def _configuration(plan: RestorePlan, services: Services) -> InstanceConfiguration:
-    return InstanceConfiguration.model_validate(services.work.read(_work_key(plan.restore_id, "configuration")))
+def _configuration(plan: RestorePlan, services: RestoreServices) -> InstanceConfiguration:
+    return InstanceConfiguration.model_validate(
+        services.work.read(_work_key(plan.restore_id, "configuration"))
+    )
 
 
-def launch_instance(plan: RestorePlan, services: Services) -> Mapping[str, Any]:
+def launch_instance(plan: RestorePlan, services: RestoreServices) -> Mapping[str, Any]:
     """Register a temporary AMI over the restored snapshots and launch one instance of it.
 
     The AMI boots the restored root volume at once (docs/decisions: an instance is never started from another
@@ -294,7 +286,7 @@ def launch_instance(plan: RestorePlan, services: Services) -> Mapping[str, Any]:
     return planned.model_copy(update={"instance_id": instance_id, "launched": True}).model_dump(mode="json")
 
 
-def finish_restore(plan: RestorePlan, services: Services) -> Mapping[str, Any]:
+def finish_restore(plan: RestorePlan, services: RestoreServices) -> Mapping[str, Any]:
     """Wait for what was created, then remove what was temporary; ``finished`` tells the state machine."""
     site = _site(plan.request, services)
     if plan.instance_id:
@@ -316,7 +308,8 @@ def finish_restore(plan: RestorePlan, services: Services) -> Mapping[str, Any]:
         )
         for volume in plan.volumes:
             site.tag(
-                volume.volume_id, created_tags(services.settings.installation, plan.request, volume.source.tags)
+                volume.volume_id,
+                created_tags(services.settings.installation, plan.request, volume.source.tags),
             )
     elif not site.volumes_ready([volume.volume_id for volume in plan.volumes]):
         return plan.model_dump(mode="json")
@@ -324,7 +317,9 @@ def finish_restore(plan: RestorePlan, services: Services) -> Mapping[str, Any]:
     return plan.model_copy(update={"finished": True}).model_dump(mode="json")
 
 
-def _remove_temporary(restore_id: str, image_id: str, request: RestoreRequest, services: Services) -> list[str]:
+def _remove_temporary(
+    restore_id: str, image_id: str, request: RestoreRequest, services: RestoreServices
+) -> list[str]:
     """Remove the AMI and the snapshots that carry this restore's tags, each re-read before it goes."""
     tags = temporary_tags(services.settings.installation, restore_id)
     spoke = _spoke(request, services)
@@ -347,12 +342,13 @@ class Abandonment:
     problem: Mapping[str, Any]
 
 
-def abandon_restore(request: Abandonment, services: Services) -> Mapping[str, Any]:
+def abandon_restore(request: Abandonment, services: RestoreServices) -> Mapping[str, Any]:
     """After a failure: remove temporary snapshots and AMI. What was created for the operator stays."""
     asked = RestoreRequest.model_validate(request.restore["request"])
-    asked = asked.model_copy(update={"target": _located(asked.target, services)})
     try:
-        removed = _remove_temporary(asked.restore_id, str(request.restore.get("image_id", "")), asked, services)
+        removed = _remove_temporary(
+            asked.restore_id, str(request.restore.get("image_id", "")), asked, services
+        )
     except ConflictError as error:
         return {"removed": [], "left": str(error)}
     return {"removed": removed}
