@@ -125,15 +125,17 @@ class SegmentMap:
         if low < high:
             self.prefetch(range(low // PAGE_BLOCKS, -(-high // PAGE_BLOCKS)))
         for number in range(low // PAGE_BLOCKS, -(-high // PAGE_BLOCKS)):
-            page = self.page(number)
-            if page is None:
-                continue
-            for slot in page.slots():
-                index = number * PAGE_BLOCKS + slot
-                if low <= index < high:
-                    block = self._checked(page, number, slot)
-                    if block:
-                        yield self.first + index, block
+            for index, block in self.page_blocks(number):
+                if start <= index < end:
+                    yield index, block
+
+    def page_blocks(self, number: int) -> Iterator[tuple[int, StoredBlock]]:
+        """Allocated blocks of page ``number``, ascending, by block index of the volume."""
+        page = self.page(number)
+        for slot in page.slots() if page else ():
+            block = self._checked(page, number, slot) if page else None
+            if block:
+                yield self.first + number * PAGE_BLOCKS + slot, block
 
     def page(self, number: int) -> Page | None:
         """Page ``number`` (0..511), or None when none of its blocks is allocated."""
