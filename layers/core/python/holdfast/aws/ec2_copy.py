@@ -37,8 +37,8 @@ class Ec2SnapshotCopier:
             raise PermanentError(
                 f"The snapshot cannot be shared with account {account}: {error.message}",
                 resource=snapshot_id,
-                remedy="Snapshots under the default key aws/ebs cannot leave their account: encrypt the volume with a "
-                "customer managed key, or use an image-level backup.",
+                remedy="Snapshots under the default key aws/ebs cannot leave their account: encrypt the volume "
+                "with a customer managed key, or use an image-level backup.",
             ) from error
 
     def unshare(self, snapshot_id: str, account: str) -> None:

@@ -1,6 +1,6 @@
-"""What every command is given: identity, Region, configuration, output, and the way to functions and state machines.
+"""What every command is given: identity, Region, configuration, output, functions and state machines.
 
-With ``--simulate DIR`` the same commands talk to the simulated AWS of that directory; nothing else may differ.
+With ``--simulate DIR`` the same commands talk to the simulated AWS of that directory; nothing else differs.
 """
 
 from __future__ import annotations

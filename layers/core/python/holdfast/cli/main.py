@@ -89,7 +89,7 @@ def hoist(arguments: list[str]) -> list[str]:
     for word in words:
         if word == "--":
             rest += [word, *words]
-        elif word in _SWITCHES or word.split("=", 1)[0] in _VALUED and "=" in word:
+        elif word in _SWITCHES or ("=" in word and word.split("=", 1)[0] in _VALUED):
             front.append(word)
         elif word in _VALUED:
             front += [word, *[value for value in [next(words, None)] if value is not None]]

@@ -1,7 +1,7 @@
 """``holdfast restore``: a volume, an instance, or a raw disk image.
 
-Volumes and instances are restored by the restore state machine in the target Region; an image is read here, from
-the bucket or from a local copy of it, with nothing but the key.
+Volumes and instances are restored by the restore state machine in the target Region; an image is read here,
+from the bucket or from a local copy of it, with nothing but the key.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Target(Value):
 
 
 class InstanceSettings(Value):
-    """Settings of a restored instance; empty means: as the source was (new network interface, new address)."""
+    """Settings of a restored instance; empty means: as the source was (network interface and address are new)."""
 
     name: str = ""
     instance_type: str = ""

@@ -1,7 +1,7 @@
 """Copy a set of snapshots to another Region or account.
 
-One step of a polled loop: it starts what is missing, looks at what is under way, and says whether all is done.
-Copies are found again by their tags, so a repeated step never copies twice.
+One step of a polled loop: it starts what is missing, looks at what is under way, and says whether all is
+done. Copies are found again by their tags, so a repeated step never copies twice.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class CopyTarget(Value):
-    """Where copies go. ``role`` names a role or organization of the configuration; empty: the account's own."""
+    """Where copies go. ``role`` names a role or organization of the configuration; empty: the account's."""
 
     account: str
     region: str

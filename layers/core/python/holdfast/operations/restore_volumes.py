@@ -47,7 +47,8 @@ def _chosen(volumes: tuple[AttachedVolume, ...], request: RestoreRequest) -> tup
     missing = [wanted for wanted in request.volume_ids if wanted not in known]
     if missing or not volumes:
         raise NotFoundError(
-            f"The restore point has no volume {', '.join(missing) or 'at all'}; it has {', '.join(sorted(known)) or 'none'}.",
+            f"The restore point has no volume {', '.join(missing) or 'at all'}; "
+            f"it has {', '.join(sorted(known)) or 'none'}.",
             resource=request.point_id,
             remedy="Choose one of its volumes.",
         )
@@ -184,8 +185,8 @@ def _site(request: RestoreRequest, services: RestoreServices) -> RestoreSite:
 def complete_restore(plan: RestorePlan, services: RestoreServices) -> Mapping[str, Any]:
     """Seal every temporary snapshot with the aggregate checksum of the restore point.
 
-    EBS compares it with the blocks it received (CompleteSnapshot, LINEAR SHA-256): a snapshot that differs in a
-    single bit is refused, and the restore fails.
+    EBS compares it with the blocks it received (CompleteSnapshot, LINEAR SHA-256): a snapshot that differs in
+    a single bit is refused, and the restore fails.
     """
     if not plan.request.repository:
         return {"completed": 0}
@@ -204,7 +205,7 @@ def complete_restore(plan: RestorePlan, services: RestoreServices) -> Mapping[st
 
 
 def check_restore(plan: RestorePlan, services: RestoreServices) -> Mapping[str, Any]:
-    """Whether all snapshots that volumes are made from are completed. Raises SourceGoneError, PermanentError."""
+    """Whether all snapshots to make volumes from are completed. Raises SourceGoneError, PermanentError."""
     wanted = {volume.snapshot_id for volume in plan.volumes}
     found = {s.snapshot_id: s for s in _spoke(plan.request, services).read_snapshots(sorted(wanted))}
     for snapshot_id in sorted(wanted):
@@ -247,14 +248,14 @@ def _configuration(plan: RestorePlan, services: RestoreServices) -> InstanceConf
 def launch_instance(plan: RestorePlan, services: RestoreServices) -> Mapping[str, Any]:
     """Register a temporary AMI over the restored snapshots and launch one instance of it.
 
-    The AMI boots the restored root volume at once (docs/decisions: an instance is never started from another
-    image first). Raises PermanentError for instances with product codes, which AWS does not let an AMI of ours
-    carry.
+    The AMI boots the restored root volume at once: no other disk ever runs with the instance's user data.
+    Raises PermanentError for instances with product codes, which AWS does not let an AMI of ours carry.
     """
     configuration = _configuration(plan, services)
     if configuration.product_codes:
         raise PermanentError(
-            f"The instance has product codes ({', '.join(configuration.product_codes)}) that a new image cannot carry.",
+            f"The instance has product codes ({', '.join(configuration.product_codes)}) "
+            "that a new image cannot carry.",
             resource=plan.request.instance_id,
             remedy="Launch an instance from the vendor's AMI and restore the volumes to it.",
         )

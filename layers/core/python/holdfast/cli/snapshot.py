@@ -1,0 +1,37 @@
+"""``holdfast snapshot``: take a cloud-native snapshot of one instance now."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from holdfast.cli.context import CommandContext
+from holdfast.cli.restore import Tags, parse_tags
+
+
+def snapshot(
+    context: typer.Context,
+    instance: Annotated[str, typer.Argument(help="Instance id.")],
+    account: Annotated[str, typer.Option(help="Its account; needed when the role is an organization's.")] = "",
+    role: Annotated[str, typer.Option(help="Role or organization of the configuration; default: the account's.")] = "",
+    keep_days: Annotated[int, typer.Option("--keep-days", min=0, help="Days to keep it; 0: until removed.")] = 0,
+    tag: Tags = [],  # noqa: B006
+    copy_region: Annotated[str, typer.Option("--copy-region", help="Copy it to this Region.")] = "",
+    copy_account: Annotated[str, typer.Option("--copy-account", help="Copy it to this account.")] = "",
+    copy_kms_key: Annotated[str, typer.Option("--copy-kms-key", help="KMS key of the copy.")] = "",
+) -> None:
+    """Take a snapshot of an instance now, outside every policy."""
+    cli: CommandContext = context.obj
+    event: dict[str, Any] = {
+        "instance_id": instance,
+        "account": account,
+        "region": cli.region,
+        "role": role,
+        "keep_days": keep_days or None,
+        "tags": parse_tags(tag),
+    }
+    if copy_region or copy_account:
+        event["copy_to"] = {"region": copy_region, "account": copy_account, "kms_key_arn": copy_kms_key}
+    answer = cli.invoke("take-manual-snapshot", event, region=cli.configuration.hub_region)
+    cli.emit(answer)
