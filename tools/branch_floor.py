@@ -13,14 +13,21 @@ import tempfile
 from pathlib import Path
 
 from coverage import Coverage
+from coverage.exceptions import CoverageException
 
 LIBRARY = Path("layers/core/python/holdfast")
 
 
-def measured_files(coverage: Coverage) -> dict[str, dict]:
-    with tempfile.NamedTemporaryFile(suffix=".json") as report:
-        coverage.json_report(outfile=report.name)
-        return json.loads(Path(report.name).read_text())["files"]
+def measured_files() -> dict[str, dict]:
+    coverage = Coverage()
+    coverage.load()
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch, "coverage.json")
+        try:
+            coverage.json_report(outfile=str(report))
+        except CoverageException as error:
+            sys.exit(f"branches: {error} Run `make unit` without ARGS.")
+        return json.loads(report.read_text())["files"]
 
 
 def main() -> int:
@@ -29,16 +36,14 @@ def main() -> int:
     arguments.add_argument("--at-least", type=float, required=True, metavar="PERCENT", help="of the branches")
     chosen = arguments.parse_args()
 
-    coverage = Coverage()
-    coverage.load()
-    files = measured_files(coverage)
+    files = measured_files()
     below = []
     for package in chosen.packages:
         summaries = [
             entry["summary"] for name, entry in files.items() if Path(name).is_relative_to(LIBRARY / package)
         ]
         if not summaries:
-            sys.exit(f"branches: nothing measured in {LIBRARY / package}; run `make unit`")
+            sys.exit(f"branches: nothing measured in {LIBRARY / package}; run `make unit` without ARGS")
         branches = sum(summary["num_branches"] for summary in summaries)
         covered = sum(summary["covered_branches"] for summary in summaries)
         percent = 100 * covered / branches if branches else 100.0
@@ -48,7 +53,11 @@ def main() -> int:
         if percent < chosen.at_least:
             below.append(package)
     for package in below:
-        coverage.report(include=[f"{LIBRARY}/{package}/*"], file=sys.stderr)
+        print(f"branches: untested in {package}, file:line->line", file=sys.stderr)
+        for name, entry in files.items():
+            if Path(name).is_relative_to(LIBRARY / package):
+                for start, end in entry["missing_branches"]:
+                    print(f"  {name}:{start}->{'exit' if end < 0 else end}", file=sys.stderr)
     return 1 if below else 0
 
 
