@@ -112,11 +112,11 @@ def _monthly(schedule: MonthlySchedule, minute: int) -> Iterator[Firing]:
         (Kind.ARCHIVE, schedule.archive),
     ):
         if chosen and chosen.months:
-            yield Firing(kind, Flag.MONTHLY, minute, days_of_month(schedule.on, chosen.months))
+            yield Firing(kind, Flag.MONTHLY, minute, days_of_month(schedule.run_on, chosen.months))
 
 
 def _yearly(schedule: YearlySchedule, minute: int) -> Iterator[Firing]:
-    days = days_of_month(schedule.on, (schedule.month,))
+    days = days_of_month(schedule.run_on, (schedule.month,))
     for kind, chosen in ((Kind.BACKUP, schedule.backups), (Kind.ARCHIVE, schedule.archive)):
         if chosen:
             yield Firing(kind, Flag.YEARLY, minute, days)

@@ -147,10 +147,10 @@ class ArchiveMonths(Settable):
 
 
 class MonthlySchedule(Settable):
-    """Runs once in chosen months. The time follows the weekly schedule unless ``on`` is a ``day``."""
+    """Runs once in chosen months. The time follows the weekly schedule unless ``run_on`` is a ``day``."""
 
     enabled: bool = True
-    on: DayOfMonth = DayOfMonth(ordinal="first", weekday=Weekday.MON, day=None)
+    run_on: DayOfMonth = DayOfMonth(ordinal="first", weekday=Weekday.MON, day=None)
     time: TimeOfDay | None = Field(None, description="Empty: the weekly schedule's time, or 00:00")
     snapshots: CountedMonths = CountedMonths()
     replicas: CountedMonths | None = None
@@ -168,7 +168,7 @@ class YearlySchedule(Settable):
     """Runs once a year and makes an image-level backup or an archive. Follows the monthly or weekly time."""
 
     enabled: bool = True
-    on: DayOfMonth = DayOfMonth(ordinal="first", weekday=Weekday.MON, day=None)
+    run_on: DayOfMonth = DayOfMonth(ordinal="first", weekday=Weekday.MON, day=None)
     month: Month = 1
     time: TimeOfDay | None = Field(None, description="Empty: the monthly or weekly schedule's time, or 00:00")
     backups: YearlyKept | None = None

@@ -46,7 +46,7 @@ class Weekly(Settable):
 class Monthly(Settable):
     """A day in chosen months whose first successful restore point is kept longer."""
 
-    on: DayOfMonth = DayOfMonth(ordinal="first", weekday=Weekday.MON, day=None)
+    run_on: DayOfMonth = DayOfMonth(ordinal="first", weekday=Weekday.MON, day=None)
     months: Months = "all"
     keep: Keep = Keep(months=12)
 
@@ -83,7 +83,7 @@ class Window(Settable):
 class HealthCheck(Settable):
     """The day of the month on which the newest restore points are checked."""
 
-    on: DayOfMonth = DayOfMonth(ordinal="last", weekday=Weekday.SUN, day=None)
+    run_on: DayOfMonth = DayOfMonth(ordinal="last", weekday=Weekday.SUN, day=None)
     months: Months = "all"
 
 

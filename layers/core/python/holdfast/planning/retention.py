@@ -73,7 +73,7 @@ class Verdict:
 
 
 def rule_for(policy: SchedulePolicy, kind: Kind) -> Rule:
-    """What a schedule-based policy keeps of one kind. A schedule that is switched off goes on ageing its points."""
+    """What a schedule-based policy keeps of one kind, by schedules that are switched off too."""
     keep: dict[Flag, int | Keep] = {}
     for flag, schedule in (
         (Flag.DAILY, policy.daily),
@@ -89,7 +89,7 @@ def rule_for(policy: SchedulePolicy, kind: Kind) -> Rule:
 
 
 def keeps_cbt_base(policy: SchedulePolicy) -> bool:
-    """Whether the snapshot that the next backup compares with is kept: backups are on, and some schedule keeps any."""
+    """Whether the base of changed block tracking is kept: backups are on, a schedule keeps snapshots."""
     counts = rule_for(policy, Kind.SNAPSHOT).keep.values()
     return bool(policy.repository) and any(isinstance(count, int) and count > 0 for count in counts)
 
@@ -152,7 +152,7 @@ def _lapse(rule: Rule, flags: frozenset[Flag]) -> str:
 
 
 def _newest(ordered: Sequence[Judged], count: int) -> set[str]:
-    """The ids of the ``count`` newest complete points of the chain; manual and temporary ones stand outside it."""
+    """The ids of the ``count`` newest complete points of the chain, not the manual and temporary ones."""
     inside = (p for p in reversed(ordered) if p.complete and (p.flags or not (p.manual or p.keep_until)))
     return {point.point_id for point in islice(inside, count)}
 
@@ -178,7 +178,7 @@ def judge(
     pinned: Collection[str] = (),
     protected: bool = True,
 ) -> tuple[Verdict, ...]:
-    """Verdicts on one chain (one instance, kind and place), oldest first. Applying them twice changes nothing.
+    """Verdicts on one chain (one instance, kind and place), oldest first. Repeating it changes nothing.
 
     ``pinned`` are ids of points that changed block tracking still compares with: with schedules the new
     base after the session's comparison, with SLA policies the base as of before the session. ``protected``

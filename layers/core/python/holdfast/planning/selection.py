@@ -155,7 +155,7 @@ def targets(
 
 
 def precedence(configuration: Configuration) -> tuple[AnyPolicy, ...]:
-    """All policies, the owner of a contested instance first: SLA-based, then priority, then order of creation."""
+    """All policies, the owner of a contested instance first: SLA-based, then priority, then creation."""
     return (
         *sorted(configuration.sla_policies, key=lambda policy: policy.priority),
         *sorted(configuration.policies, key=lambda policy: policy.priority),
