@@ -3,8 +3,8 @@
 Trigger: cell machine, after an instance ended well.
 Event: an instance's event
 Response: {"removed": 2, "kept": 7, "problems": 0}
-Touches: sts:AssumeRole, ec2:DescribeSnapshots, DeleteSnapshot (condition: our installation tag) under the spoke
-role; dynamodb:GetItem, Query, PutItem, DeleteItem (table).
+Touches: sts:AssumeRole, ec2:DescribeSnapshots, DeleteSnapshot (condition: our installation tag) under the
+spoke role; dynamodb:GetItem, Query, PutItem, DeleteItem (table).
 Retry: judges again; what is gone is gone.
 """
 

@@ -2,7 +2,8 @@
 
 Trigger: cell machine, polled between Wait states.
 Event: an instance's event with {"point_id": "...", "snapshots": [...], "polls": 3}
-Response: {"pending": true, "wait_seconds": 30, "polls": 4} or {"pending": false, "wait_seconds": 0, "polls": 4}
+Response: {"pending": true, "wait_seconds": 30, "polls": 4} or {"pending": false, "wait_seconds": 0,
+"polls": 4}
 Touches: sts:AssumeRole, ec2:DescribeSnapshots under the spoke role; dynamodb:GetItem, PutItem (table).
 Retry: reads again; the restore point is written under the same key.
 """

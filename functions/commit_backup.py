@@ -6,7 +6,8 @@ Response: {"full": false, "bytes_read": 1073741824, "bytes_stored": 402653184, "
 "root_digest": "9f86d0..."}
 Touches: s3:GetObject, PutObject, ListBucket (repository), kms:Decrypt, GenerateDataKey (its key),
 secretsmanager:GetSecretValue (its password); s3:GetObject, ListBucket (work bucket); sts:AssumeRole,
-ec2:CreateTags, DeleteTags, DescribeSnapshots under the spoke role; dynamodb:GetItem, Query, PutItem (table).
+ec2:CreateTags, DeleteTags, DescribeSnapshots under the spoke role; dynamodb:GetItem, Query, PutItem
+(table).
 Retry: a manifest that an earlier try wrote is success.
 """
 

@@ -1,8 +1,8 @@
 """Record how one instance ended, whatever happened before.
 
 Trigger: cell machine, after the last step of an instance or after any step that failed.
-Event: an instance's event with {"stage": "backup", "taken": {...} or null, "committed": {...} or null, "error":
-{"Error": "PermanentError", "Cause": "{...}"} or null}
+Event: an instance's event with {"stage": "backup", "taken": {...} or null, "committed": {...} or null,
+"error": {"Error": "PermanentError", "Cause": "{...}"} or null}
 Response: {"state": "Success"}
 Touches: dynamodb:GetItem, Query, PutItem, DeleteItem (table); sts:AssumeRole, ec2:DescribeSnapshots,
 DeleteSnapshot (only a set that can never become a restore point) under the spoke role;

@@ -1,7 +1,8 @@
 """Judge a session by its worst part, decide on a retry, and tell people and programs.
 
 Trigger: session machine, after every attempt.
-Event: the session's event with {"attempt": 0, "regions": [{"region": "eu-west-1", "error": null}], "error": null}
+Event: the session's event with {"attempt": 0, "regions": [{"region": "eu-west-1", "error": null}], "error":
+null}
 Response: {"state": "Failed", "retry": true, "attempt": 1, "regions": ["eu-west-1"]}
 Touches: dynamodb:GetItem, Query, PutItem (table); sns:Publish (topics of the configuration); ses:SendEmail
 (senders of the configuration); metrics through the log.

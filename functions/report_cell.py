@@ -3,8 +3,8 @@
 Trigger: last state of the cell machine, always.
 Event: the session's event with {"region", "attempt", "items_key": "..." or null, "error": {...} or null}
 Response: {"region": "eu-west-1", "state": "Warning"}
-Touches: dynamodb:GetItem, Query, PutItem (table); s3:GetObject (work bucket); states:SendTaskSuccess (session
-machine, hub Region).
+Touches: dynamodb:GetItem, Query, PutItem (table); s3:GetObject (work bucket); states:SendTaskSuccess
+(session machine, hub Region).
 Retry: answers again; a token that was answered already is success.
 """
 

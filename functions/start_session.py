@@ -2,8 +2,8 @@
 
 Trigger: EventBridge Scheduler of the policy, or an operator (console, CLI).
 Event: {"policy": "daily", "scheduled_at": "2026-11-22T07:00:00Z"} or {"policy": "daily", "manual": true}
-Response: {"session_id": "20261122T070000Z-daily-1f0e4c2a", "started": true, "reason": ""}; `started` is false,
-with a reason, when that session exists already or the policy is disabled.
+Response: {"session_id": "20261122T070000Z-daily-1f0e4c2a", "started": true, "reason": ""}; `started` is
+false, with a reason, when that session exists already or the policy is disabled.
 Touches: dynamodb:PutItem, GetItem (table); states:StartExecution (session machine).
 Retry: the session id is a function of policy and slot, so a repeated event starts nothing twice.
 """

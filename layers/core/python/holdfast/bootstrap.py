@@ -7,6 +7,8 @@ tests from here; nobody else reads the environment, a clock or a source of chanc
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import threading
 from collections.abc import Callable, Hashable, Mapping
@@ -14,17 +16,36 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
+from holdfast.errors import ConfigurationError
 from holdfast.settings import Settings
 
 if TYPE_CHECKING:
     import boto3
 
+    from holdfast.aws.http import CredentialSource, HttpClient
+    from holdfast.aws.signing import Credentials
+    from holdfast.aws.sts import AssumedRole
+    from holdfast.model.configuration import Configuration
     from holdfast.ports import (
+        Catalog,
         Clock,
+        Executions,
         IdSource,
+        KeyWrapper,
+        Notifier,
+        ObjectStore,
+        OrganizationTree,
+        RestoreSite,
+        SnapshotCopier,
+        SnapshotReader,
+        SnapshotWriter,
+        Spoke,
+        WorkLists,
     )
+    from holdfast.repository import Repository
 
 T = TypeVar("T")
 
@@ -62,9 +83,9 @@ class World:
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
-    def from_process(cls) -> World:
-        """The real world of a deployed function."""
-        return cls(dict(os.environ), SystemClock(), SystemIds(), _process_session)
+    def from_process(cls, session: Callable[[], boto3.Session] | None = None) -> World:
+        """The real world of a deployed function, or of a person whose identity ``session`` gives."""
+        return cls(dict(os.environ), SystemClock(), SystemIds(), session or _process_session)
 
     @cached_property
     def settings(self) -> Settings:
@@ -99,12 +120,12 @@ def world() -> World:
 
 
 class Services:
-    """What one invocation works with. Attributes are made at first use and live as long as their World.
+    """What one invocation works with (`operations.services`). Made at first use, kept as long as its World.
 
     ``remaining`` tells the seconds left before the platform stops this invocation.
     """
 
-    def __init__(self, world: World, remaining: Callable[[], float] = lambda: float("inf")) -> None:
+    def __init__(self, world: World, remaining: Callable[[], float] = lambda: math.inf) -> None:
         self.world = world
         self.remaining = remaining
 
@@ -119,3 +140,267 @@ class Services:
     @property
     def settings(self) -> Settings:
         return self.world.settings
+
+    @property
+    def configuration(self) -> Configuration:
+        """The validated bundle that travels with the functions."""
+
+        def load() -> Configuration:
+            from holdfast.configuration import load_bundle
+
+            return load_bundle(Path(self.settings.configuration))
+
+        return self.world.once("configuration", load)
+
+    @property
+    def bundle(self) -> Mapping[str, Any]:
+        """The same bundle as plain JSON: workers that move blocks do not pay for its models."""
+        return self.world.once(
+            "bundle", lambda: json.loads(Path(self.settings.configuration).read_text("utf-8"))
+        )
+
+    @property
+    def catalog(self) -> Catalog:
+        def make() -> Catalog:
+            from holdfast.aws.dynamodb import DynamoCatalog
+
+            client = self._client("dynamodb", self.settings.hub_region)
+            return DynamoCatalog(client, self.settings.table_name)
+
+        return self.world.once("catalog", make)
+
+    @property
+    def work(self) -> WorkLists:
+        def make() -> WorkLists:
+            from holdfast.stores.lists import StoredLists
+
+            return StoredLists(self.object_store(self.settings.work_bucket, self._own_region(), ""))
+
+        return self.world.once("work", make)
+
+    @property
+    def notifier(self) -> Notifier:
+        def make() -> Notifier:
+            from holdfast.aws.notifier import AwsNotifier
+
+            return AwsNotifier(self._client, self.settings.hub_region)
+
+        return self.world.once("notifier", make)
+
+    def executions(self, region: str) -> Executions:
+        def make() -> Executions:
+            from holdfast.aws.stepfunctions import StepFunctions
+
+            return StepFunctions(self._client("stepfunctions", region))
+
+        return self.world.once(("executions", region), make)
+
+    def organization(self, name: str) -> OrganizationTree:
+        def make() -> OrganizationTree:
+            from holdfast.aws.organizations import AwsOrganization
+
+            found = _named(self.bundle, "organizations", name)
+            role = self._assumed(found["management_role"], found.get("external_id", ""))
+            return AwsOrganization(role.session(self.settings.hub_region), role.role_arn)
+
+        return self.world.once(("organization", name), make)
+
+    def spoke(self, policy: str, account: str, region: str) -> Spoke:
+        return self._spoke(self._policy_role(policy, account), region)
+
+    def reader(self, policy: str, account: str, region: str) -> SnapshotReader:
+        role = self._policy_role(policy, account)
+
+        def make() -> SnapshotReader:
+            from holdfast.aws.ebs import EbsSnapshotReader
+
+            return EbsSnapshotReader(self._ebs(role, region), workers=WORKERS)
+
+        return self.world.once(("reader", role.role_arn, region), make)
+
+    def spoke_in(self, account: str, region: str, role: str = "") -> Spoke:
+        return self._spoke(self._account_role(account, "backup", role), region)
+
+    def snapshot_copier(self, account: str, region: str, role: str = "") -> SnapshotCopier:
+        from holdfast.aws.ec2_copy import Ec2SnapshotCopier
+
+        assumed = self._account_role(account, "backup", role)
+        return Ec2SnapshotCopier(assumed.session(region), assumed.role_arn)
+
+    def restore_spoke(self, account: str, region: str) -> Spoke:
+        return self._spoke(self._account_role(account, "restore"), region)
+
+    def restore_site(self, account: str, region: str) -> RestoreSite:
+        from holdfast.aws.ec2_restore import Ec2RestoreSite
+
+        role = self._account_role(account, "restore")
+        return Ec2RestoreSite(role.session(region), role.role_arn)
+
+    def snapshot_writer(self, account: str, region: str) -> SnapshotWriter:
+        role = self._account_role(account, "restore")
+
+        def make() -> SnapshotWriter:
+            from holdfast.aws.ebs import EbsSnapshotWriter
+
+            return EbsSnapshotWriter(self._ebs(role, region), workers=WORKERS)
+
+        return self.world.once(("writer", role.role_arn, region), make)
+
+    def repository(self, name: str, *, create: bool = False) -> Repository:
+        """The repository of that name. With ``create``, one that is not there yet is made."""
+
+        def make() -> Repository:
+            from holdfast.errors import NotFoundError
+            from holdfast.repository import Repository
+
+            found = _named(self.bundle, "repositories", name)
+            store = self.object_store(found["bucket"], found["region"], found.get("prefix", "holdfast"))
+            wrapper = self._key_wrapper(found.get("encryption") or {})
+            try:
+                return Repository.open(store, wrapper)
+            except NotFoundError:
+                if not create:
+                    raise
+                return Repository.create(
+                    store, self.ids, self.clock, wrapper, installation=self.settings.installation
+                )
+
+        return self.world.once(("repository", name), make)
+
+    def object_store(self, bucket: str, region: str, prefix: str) -> ObjectStore:
+        """A folder of a bucket under the function's own identity."""
+        from holdfast.aws.s3 import S3ObjectStore, s3_url, tell
+
+        endpoint = self.world.endpoints.get("s3")
+        url, root = (endpoint, f"/{bucket}/") if endpoint else s3_url(bucket, region)
+        client = self._http("s3", region, url, self._own_credentials(), tell)
+        return S3ObjectStore(client, bucket, prefix, root=root)
+
+    def count(self, metrics: Mapping[str, float], *, policy: str) -> None:
+        from holdfast.metrics import publish
+
+        publish(metrics, policy=policy, namespace=self.settings.metrics_namespace, stream=self.world.log)
+
+    def _spoke(self, role: AssumedRole, region: str) -> Spoke:
+        def client() -> Any:
+            # All accounts' clients come from one session: its model of EC2 is large, and is loaded once.
+            given = role.current()
+            return self.world.once(
+                ("ec2", role.role_arn, region, given.access_key),
+                lambda: self._made_client("ec2", region, given),
+            )
+
+        def make() -> Spoke:
+            from holdfast.aws.ec2 import Ec2Spoke
+
+            return Ec2Spoke(client, role, region)
+
+        return self.world.once(("spoke", role.role_arn, region), make)
+
+    def _made_client(self, service: str, region: str, given: Credentials) -> Any:
+        from holdfast.aws.clients import CONFIG
+
+        return self.world.session().client(
+            service,
+            region_name=region,
+            config=CONFIG,
+            aws_access_key_id=given.access_key,
+            aws_secret_access_key=given.secret_key,
+            aws_session_token=given.token,
+        )
+
+    def _ebs(self, role: AssumedRole, region: str) -> HttpClient:
+        from holdfast.aws.ebs import tell
+
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        url = self.world.endpoints.get("ebs") or f"https://ebs.{region}.{suffix}"
+        return self._http("ebs", region, url, role, tell, role=role.role_arn)
+
+    def _http(
+        self, service: str, region: str, url: str, credentials: CredentialSource, tell: Any, *, role: str = ""
+    ) -> HttpClient:
+        from holdfast.aws.http import HttpClient
+        from holdfast.aws.signing import Signer
+
+        return HttpClient(url, Signer(service, region, self._seconds), credentials, tell, role=role)
+
+    def _seconds(self) -> float:
+        return self.clock.now().timestamp()
+
+    def _own_credentials(self) -> CredentialSource:
+        from holdfast.aws.sts import SessionCredentials
+
+        return self.world.once("credentials", lambda: SessionCredentials(self.world.session))
+
+    def _own_region(self) -> str:
+        return self.world.environment.get("AWS_REGION") or self.settings.hub_region
+
+    def _client(self, service: str, region: str) -> Any:
+        from holdfast.aws.clients import CONFIG
+
+        return self.world.once(
+            ("client", service, region),
+            lambda: self.world.session().client(service, region_name=region, config=CONFIG),
+        )
+
+    def _policy_role(self, policy: str, account: str) -> AssumedRole:
+        """The backup role by which a policy enters an account. Raises ConfigurationError."""
+        sla = any(one["name"] == policy for one in self.bundle.get("sla_policies", ()))
+        source = _named(self.bundle, "sla_policies" if sla else "policies", policy)["source"]
+        if source.get("organization"):
+            organization = _named(self.bundle, "organizations", source["organization"])
+            partition = organization["management_role"].split(":")[1]
+            name = organization.get("backup_role_name", "HoldfastBackup")
+            arn = f"arn:{partition}:iam::{account}:role/{name}"
+            return self._assumed(arn, organization.get("external_id", ""))
+        role = _named(self.bundle, "roles", source["role"])
+        if role["arn"].split(":")[4] != account:
+            raise ConfigurationError(
+                f"The policy {policy!r} does not enter account {account}.",
+                resource=role["arn"],
+                remedy="Its role lives in another account: correct `source.role`.",
+            )
+        return self._assumed(role["arn"], role.get("external_id", ""))
+
+    def _account_role(self, account: str, purpose: str, name: str = "") -> AssumedRole:
+        from holdfast.planning.roles import Purpose, role_for
+
+        found = role_for(self.configuration, account, Purpose(purpose), name)
+        return self._assumed(found.arn, found.external_id)
+
+    def _assumed(self, arn: str, external_id: str) -> AssumedRole:
+        def make() -> AssumedRole:
+            from holdfast.aws.sts import AssumedRole
+
+            return AssumedRole(self.world.session, arn, external_id, clock=self._seconds)
+
+        return self.world.once(("role", arn, external_id), make)
+
+    def _key_wrapper(self, encryption: Mapping[str, str]) -> KeyWrapper | None:
+        kind = encryption.get("kind", "none")
+        if kind == "kms":
+            from holdfast.aws.kms import KmsKeyWrapper
+
+            return KmsKeyWrapper(self.world.session, encryption["key_arn"])
+        if kind == "password":
+            from holdfast.aws.secrets import read_password
+            from holdfast.repository.password import PasswordWrapper
+
+            return PasswordWrapper(read_password(self.world.session, encryption["secret_arn"]), self.ids)
+        return None
+
+
+WORKERS = 16
+"""Workers that probably read one account at once: MaxConcurrency of MoveSegments."""
+
+
+def _named(bundle: Mapping[str, Any], section: str, name: str) -> Mapping[str, Any]:
+    """The entry of that name. Raises ConfigurationError."""
+    for entry in bundle.get(section, ()):
+        if entry["name"] == name:
+            return entry  # type: ignore[no-any-return]
+    raise ConfigurationError(
+        f"There is no {name!r} under `{section}` of the configuration.",
+        resource=name,
+        remedy="Correct the name, or deploy the configuration that has it.",
+    )

@@ -1,8 +1,8 @@
 """What every handler wears: parsing, logs, the deadline, and errors that a state machine can read.
 
 Step Functions matches error names exactly, so an invocation fails with TransientError, PermanentError or
-IntegrityError and nothing else; the message is JSON with code, message, resource and remedy. Neither events nor
-responses are logged: they may carry names and user data of protected machines.
+IntegrityError and nothing else; the message is JSON with code, message, resource and remedy. Neither events
+nor responses are logged: they may carry names and user data of protected machines.
 """
 
 from __future__ import annotations
@@ -134,4 +134,4 @@ def _report(log: Logger, error: Exception) -> None:
     elif isinstance(error, errors.HoldfastError):
         log.error("failed", extra={"code": error.code, "reason": str(error)})
     else:
-        log.exception("defect")
+        log.error("defect", exc_info=error)

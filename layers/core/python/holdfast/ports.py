@@ -168,7 +168,7 @@ class Notifier(Protocol):
 
 
 class VolumeSnapshot(NamedTuple):
-    """One EBS snapshot as its account shows it. ``state`` is EC2's: pending, completed, error, recoverable."""
+    """One EBS snapshot as its account shows it. ``state``: pending, completed, error, recoverable."""
 
     snapshot_id: str
     volume_id: str
@@ -201,7 +201,7 @@ class Spoke(Protocol):
         tags: Mapping[str, str],
         copy_tags: bool,
         description: str,
-    ) -> None:
+    ) -> Sequence[VolumeSnapshot]:
         """One crash-consistent set of all volumes but the excluded ones; all are made or none.
 
         Not idempotent: look with :meth:`find_snapshots` first. Raises SourceGoneError, AccessDeniedError,
@@ -257,8 +257,8 @@ class OrganizationTree(Protocol):
 class Catalog(Protocol):
     """The DynamoDB table in the hub Region. A cache: `rebuild` recreates its restore points.
 
-    Reads are strongly consistent, except the listings by time. A *part* is a JSON document that belongs to one
-    session (its share for a Region, the outcome of an instance, a recorded verdict) and expires with it.
+    Reads are strongly consistent, except the listings by time. A *part* is a JSON document that belongs to
+    one session (its share for a Region, the outcome of an instance, a recorded verdict) and expires with it.
     """
 
     def begin_session(self, session: Session) -> bool:
@@ -325,7 +325,7 @@ class Catalog(Protocol):
 
 
 class WorkLists(Protocol):
-    """JSON documents that the steps of an execution hand to each other (one bucket per Region, short-lived)."""
+    """JSON documents that the steps of an execution hand to each other; one short-lived bucket per Region."""
 
     def write(self, key: str, document: Any) -> None:
         """Store a document over what was there."""

@@ -1,0 +1,30 @@
+"""CloudWatch metrics in embedded metric format, written as one log line.
+
+The policy is the only dimension: a dimension per instance would cost more than the backup.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import TextIO
+
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
+
+UNITS = {"Bytes": MetricUnit.Bytes, "Seconds": MetricUnit.Seconds}
+
+
+def publish(
+    metrics: Mapping[str, float], *, policy: str, namespace: str, stream: TextIO | None = None
+) -> None:
+    """Write one line; a unit in a metric's name (BytesRead, DurationSeconds) is its unit, else: count."""
+    provider = AmazonCloudWatchEMFProvider(
+        namespace=namespace, metric_set={}, dimension_set={}, metadata_set={}
+    )
+    provider.add_dimension(name="Policy", value=policy)
+    for name, value in metrics.items():
+        unit = next((unit for word, unit in UNITS.items() if word in name), MetricUnit.Count)
+        provider.add_metric(name=name, unit=unit, value=value)
+    print(json.dumps(provider.serialize_metric_set(), separators=(",", ":")), file=stream or sys.stdout)

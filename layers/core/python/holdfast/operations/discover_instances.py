@@ -1,0 +1,142 @@
+"""The instances of one Region that a session protects, in every account of its scope.
+
+An account that cannot be reached is a named problem of the session and never stops the others. A retry looks
+at what failed only: instances by their outcome, accounts whose problem was a passing one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from holdfast.errors import HoldfastError, ThrottledError, UnavailableError
+from holdfast.model.inventory import Instance
+from holdfast.model.scope import Account
+from holdfast.model.session import Outcome, Problem, State
+from holdfast.operations.services import Services
+from holdfast.operations.steps import SCOPE, RegionStep, outcome_part, schedule_policy
+from holdfast.planning.selection import Coverage, rivals, select
+
+ACCOUNTS_AT_ONCE = 8
+PASSING = frozenset({ThrottledError.code, UnavailableError.code})
+"""Codes of account problems that a retry may cure."""
+
+
+class DiscoverInstances(RegionStep):
+    """A Region's event."""
+
+
+def discover_instances(request: DiscoverInstances, services: Services) -> dict[str, Any]:
+    """Write the list of instances to protect, and the Region's account problems."""
+    told = services.catalog.read_part(request.session_id, SCOPE) or {"accounts": []}
+    accounts = [Account.model_validate(account) for account in told["accounts"]]
+    items: list[dict[str, str]] = []
+    before: list[Problem] = []
+    coverage: dict[str, int] = {}
+    if request.attempt:
+        before, items, coverage = _left_by_last_attempt(request, services)
+        again = {problem.resource for problem in before if problem.code in PASSING}
+        accounts = [account for account in accounts if account.account in again]
+        before = [problem for problem in before if problem.resource not in again]
+    found, problems = _in_all(accounts, lambda account: _inventory(account.account, request, services))
+    verdicts = _judged(found, accounts, request, services)
+    for verdict, count in _counted(verdicts).items():
+        coverage[verdict] = coverage.get(verdict, 0) + count
+    items += [_item(instance) for coverage_of, instance in verdicts if coverage_of is Coverage.PROTECTED]
+    items_key = f"{request.work_prefix}/instances.json"
+    services.work.write(items_key, items)
+    services.catalog.write_part(
+        request.session_id,
+        request.region_part,
+        {
+            "attempt": request.attempt,
+            "ended": False,
+            "state": State.RUNNING,
+            "selected": len(items),
+            "coverage": coverage,
+            "problems": [problem.model_dump(mode="json") for problem in (*before, *problems)],
+        },
+        at=services.clock.now(),
+    )
+    return {"count": len(items), "items_key": items_key, "unreachable": len(before) + len(problems)}
+
+
+def _item(instance: Instance) -> dict[str, str]:
+    return {
+        "account": instance.account,
+        "instance_id": instance.instance_id,
+        "instance_name": instance.name,
+    }
+
+
+def _left_by_last_attempt(
+    request: RegionStep, services: Services
+) -> tuple[list[Problem], list[dict[str, str]], dict[str, int]]:
+    """Account problems, failed instances and coverage counts as the last attempt left them."""
+    region = services.catalog.read_part(request.session_id, request.region_part) or {}
+    problems = [Problem.model_validate(problem) for problem in region.get("problems", ())]
+    outcomes = (
+        Outcome.model_validate(body["outcome"])
+        for _, body in services.catalog.parts(request.session_id, outcome_part(request.region))
+    )
+    failed = [
+        {
+            "account": outcome.account,
+            "instance_id": outcome.instance_id,
+            "instance_name": outcome.instance_name,
+        }
+        for outcome in outcomes
+        if outcome.state is State.FAILED
+    ]
+    return problems, failed, dict(region.get("coverage", {}))
+
+
+def _inventory(account: str, request: RegionStep, services: Services) -> list[Instance]:
+    return list(services.spoke(request.policy, account, request.region).instances())
+
+
+def _in_all(
+    accounts: Iterable[Account], look: Callable[[Account], list[Instance]]
+) -> tuple[list[Instance], list[Problem]]:
+    """What ``look`` finds in every account; an account that fails becomes a problem that names it."""
+
+    def one(account: Account) -> list[Instance] | Problem:
+        try:
+            return look(account)
+        except HoldfastError as error:
+            named = f"{account.account} ({account.name})" if account.name else account.account
+            return Problem(
+                code=error.code,
+                message=f"Account {named} could not be looked at: {error.message}",
+                resource=account.account,
+                remedy=error.remedy,
+                severity=State.WARNING,
+            )
+
+    found: list[Instance] = []
+    problems: list[Problem] = []
+    with ThreadPoolExecutor(ACCOUNTS_AT_ONCE) as pool:
+        for result in pool.map(one, accounts):
+            if isinstance(result, Problem):
+                problems.append(result)
+            else:
+                found += result
+    return found, problems
+
+
+def _judged(
+    found: list[Instance], accounts: Iterable[Account], request: RegionStep, services: Services
+) -> list[tuple[Coverage, Instance]]:
+    """What the policy does with each instance; instances of policies that come first are theirs."""
+    configuration = services.configuration
+    policy = schedule_policy(configuration, request.policy)
+    first = {account.account: rivals(configuration, policy, account) for account in accounts}
+    return [(verdict.coverage, verdict.instance) for verdict in select(policy, found, first).verdicts]
+
+
+def _counted(verdicts: Iterable[tuple[Coverage, Instance]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for coverage, _ in verdicts:
+        counts[coverage.value] = counts.get(coverage.value, 0) + 1
+    return counts

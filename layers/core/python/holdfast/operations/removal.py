@@ -1,0 +1,75 @@
+"""Deleting EBS snapshots: only ours, only those decided on, and never from memory.
+
+Two steps. The verdict is recorded in the catalog before anything happens; then the tags are read again, and a
+snapshot goes only when installation, restore point and instance are still the ones the verdict was about and
+nothing keeps it. What a snapshot's tags do not say is never assumed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from holdfast.errors import HoldfastError
+from holdfast.model import tags as names
+from holdfast.model.session import Problem, State
+from holdfast.operations.services import Services
+from holdfast.operations.steps import InstanceStep, problem_of
+from holdfast.ports import Spoke, VolumeSnapshot
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """Snapshots of one restore point that shall go, and why."""
+
+    snapshots: Sequence[VolumeSnapshot]
+    reason: str
+
+
+def remove_snapshots(doomed: Doomed, step: InstanceStep, spoke: Spoke, services: Services) -> list[Problem]:
+    """Remove the snapshots of a verdict; what is refused or fails is told, and the rest still goes."""
+    if not doomed.snapshots:
+        return []
+    points = {one.snapshot_id: one.tags.get(names.POINT, "") for one in doomed.snapshots}
+    services.catalog.write_part(
+        step.session_id,
+        f"removal/{step.instance_id}/{min(points.values())}/{min(points)}",
+        {"account": step.account, "region": step.region, "snapshots": points, "reason": doomed.reason},
+        at=services.clock.now(),
+    )
+    problems = []
+    for now in spoke.read_snapshots(sorted(points)):
+        refusal = _why_not(now, points[now.snapshot_id], step, services.settings.installation)
+        if refusal:
+            problems.append(_refused(now, refusal))
+            continue
+        try:
+            spoke.delete_snapshot(now.snapshot_id)
+            log.info("removed %s of %s: %s", now.snapshot_id, points[now.snapshot_id], doomed.reason)
+        except HoldfastError as error:
+            problems.append(problem_of(error, resource=now.snapshot_id, severity=State.WARNING))
+    return problems
+
+
+def _why_not(snapshot: VolumeSnapshot, point_id: str, step: InstanceStep, installation: str) -> str:
+    """Why a snapshot must stay although there is a verdict on it; empty when it may go."""
+    expected = {names.INSTALLATION: installation, names.INSTANCE: step.instance_id, names.POINT: point_id}
+    for key, value in expected.items():
+        if not value or snapshot.tags.get(key) != value:
+            return f"its tag {key} is {snapshot.tags.get(key)!r} now, not {value!r}"
+    if names.BASE in snapshot.tags:
+        return "changed block tracking needs it for the next backup"
+    return ""
+
+
+def _refused(snapshot: VolumeSnapshot, refusal: str) -> Problem:
+    return Problem(
+        code="NotRemoved",
+        message=f"The snapshot was not removed: {refusal}.",
+        resource=snapshot.snapshot_id,
+        remedy="Correct its tags, or remove it by hand when nobody needs it.",
+        severity=State.WARNING,
+    )

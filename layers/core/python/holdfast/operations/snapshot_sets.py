@@ -1,0 +1,136 @@
+"""Sets of EBS snapshots read as restore points, from their tags alone.
+
+Rebuild and retention rely on this: a set with fewer completed snapshots than its tags promise is not a
+restore point, and tags that do not name our installation make a snapshot invisible to us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from holdfast.model import tags as names
+from holdfast.model.configuration import SchedulePolicy
+from holdfast.model.inventory import AttachedVolume
+from holdfast.model.restore_point import Kind, RestorePoint
+from holdfast.model.tags import encode_flags, slot_tag
+from holdfast.operations.steps import InstanceStep
+from holdfast.ports import VolumeSnapshot
+
+USABLE = frozenset({"pending", "completed"})
+TAG_LIMIT = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is there of one restore point: at most one usable set, and what can never belong to one.
+
+    ``missing`` counts the snapshots that the tags promise and that are not (yet) to be seen.
+    """
+
+    usable: tuple[VolumeSnapshot, ...] = ()
+    broken: tuple[VolumeSnapshot, ...] = ()
+    missing: int = 0
+
+
+def sort_out(snapshots: Iterable[VolumeSnapshot]) -> Found:
+    """The first whole set of one restore point; everything else of it is broken or surplus."""
+    per_volume: dict[str, list[VolumeSnapshot]] = {}
+    for one in sorted(snapshots, key=lambda one: (one.started_at, one.snapshot_id)):
+        if one.state in USABLE:
+            per_volume.setdefault(one.volume_id, []).append(one)
+    chosen = tuple(ordered[0] for _, ordered in sorted(per_volume.items()))
+    promised = max((promised_count(one) for one in chosen), default=0)
+    kept = {one.snapshot_id for one in chosen}
+    rest = tuple(one for one in snapshots if one.snapshot_id not in kept)
+    failed = any(one.state not in USABLE for one in rest)
+    if failed and len(chosen) < promised:
+        return Found(broken=(*chosen, *rest))
+    return Found(chosen, rest, max(0, promised - len(chosen)))
+
+
+def promised_count(snapshot: VolumeSnapshot) -> int:
+    """How many snapshots the set has, by its tags; 0 when they do not say."""
+    text = snapshot.tags.get(names.VOLUMES, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+
+
+def identity(installation: str, step: InstanceStep) -> dict[str, str]:
+    """The tags that say: this snapshot is ours, of this instance and this restore point."""
+    return {
+        names.INSTALLATION: installation,
+        names.POINT: step.point_id,
+        names.INSTANCE: step.instance_id,
+    }
+
+
+def set_tags(
+    installation: str, step: InstanceStep, policy: SchedulePolicy, volume_count: int
+) -> dict[str, str]:
+    """The tags of every snapshot of a set; ours win over the operator's."""
+    label = step.instance_name or step.instance_id
+    return {
+        "Name": f"{label} {step.slot:%Y-%m-%d %H:%M}Z"[:256],
+        **policy.tags.custom,
+        **identity(installation, step),
+        names.POLICY: policy.name,
+        names.SESSION: step.session_id,
+        names.SLOT: slot_tag(step.slot),
+        names.FLAGS: encode_flags(step.flags()),
+        names.KIND: "manual" if step.manual else Kind.SNAPSHOT.value,
+        names.VOLUMES: str(volume_count),
+    }
+
+
+def volume_tags(volume: AttachedVolume, *, copy: bool) -> dict[str, str]:
+    """The tags of one volume's snapshot: which volume it was, and a copy of the volume's own tags."""
+    own = {names.VOLUME: volume.volume_id, names.DEVICE: volume.device[:256]}
+    return (copied(volume.tags) if copy else {}) | own
+
+
+def copied(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags of a volume that its snapshot may carry: not AWS's, not ours."""
+    return {k: v for k, v in tags.items() if not k.startswith((names.PREFIX, "aws:"))}
+
+
+def can_copy_in_call(volumes: Iterable[AttachedVolume], own_count: int) -> bool:
+    """Whether EC2 may copy the volumes' tags itself: none of ours among them, and within its limit."""
+    return all(
+        len(volume.tags) + own_count + 2 <= TAG_LIMIT and copied(volume.tags).keys() == volume.tags.keys()
+        for volume in volumes
+    )
+
+
+def point_of(
+    snapshots: Sequence[VolumeSnapshot], *, installation: str, account: str, region: str
+) -> RestorePoint | None:
+    """The restore point that a completed set is, or None when it is not one of ours, or not whole."""
+    first = min(snapshots, key=lambda one: one.started_at, default=None)
+    if first is None or first.tags.get(names.INSTALLATION) != installation:
+        return None
+    point, instance = first.tags.get(names.POINT, ""), first.tags.get(names.INSTANCE, "")
+    volumes = {one.volume_id: one.snapshot_id for one in snapshots}
+    whole = len(volumes) == len(snapshots) == promised_count(first)
+    same = all(
+        (one.tags.get(names.INSTALLATION), one.tags.get(names.POINT), one.tags.get(names.INSTANCE))
+        == (installation, point, instance)
+        for one in snapshots
+    )
+    if not (point and instance and whole and same and all(one.state == "completed" for one in snapshots)):
+        return None
+    return RestorePoint(
+        point_id=point,
+        kind=Kind.SNAPSHOT,
+        account=account,
+        region=region,
+        instance_id=instance,
+        instance_name=first.tags.get("Name", "").rpartition(" ")[0].rpartition(" ")[0],
+        taken_at=first.started_at,
+        session_id=first.tags.get(names.SESSION, ""),
+        policy=first.tags.get(names.POLICY, ""),
+        flags=names.decode_flags(first.tags.get(names.FLAGS, "")),
+        manual=first.tags.get(names.KIND) == "manual",
+        keep_until=names.read_instant(first.tags, names.KEEP_UNTIL),
+        snapshot_ids=volumes,
+        size_bytes=sum(one.size_bytes for one in snapshots),
+    )

@@ -1,0 +1,100 @@
+"""A scheduled instant, or a person's wish, becomes one session of a policy.
+
+The session's name is a function of policy and slot, and the record is written before the execution starts: a
+duplicate event, and a crash between the two, end in exactly one session.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from holdfast.errors import ConfigurationError
+from holdfast.model import ids
+from holdfast.model.configuration import SchedulePolicy
+from holdfast.model.restore_point import Kind
+from holdfast.model.session import Session
+from holdfast.model.tags import encode_flags
+from holdfast.operations.services import Services
+from holdfast.operations.steps import Step, schedule_policy
+from holdfast.planning.schedule import Slot, manual_flags, slot_for
+
+log = logging.getLogger(__name__)
+
+
+class StartSession(BaseModel):
+    """Either ``scheduled_at`` (the scheduler's instant) or ``manual``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: str
+    scheduled_at: AwareDatetime | None = None
+    manual: bool = False
+
+
+def start_session(request: StartSession, services: Services) -> dict[str, Any]:
+    """Begin the session of a slot, once. Raises ConfigurationError for an unknown policy."""
+    policy = schedule_policy(services.configuration, request.policy)
+    now = services.clock.now()
+    slot = _slot(policy, request, now)
+    session_id = ids.session_id(policy.name, slot.at) if slot else ""
+    reason = _reason_not_to_run(policy, request, slot, services)
+    if reason or slot is None:
+        log.warning("policy %s does not run: %s", policy.name, reason)
+        return {"session_id": session_id, "started": False, "reason": reason}
+    step = Step(
+        session_id=session_id,
+        policy=policy.name,
+        slot=slot.at,
+        manual=request.manual,
+        snapshot_flags=encode_flags(slot.flags_of(Kind.SNAPSHOT)),
+        backup_flags=encode_flags(slot.flags_of(Kind.BACKUP)) if Kind.BACKUP in slot.products else None,
+    )
+    begun = services.catalog.begin_session(
+        Session(
+            session_id=session_id, policy=policy.name, slot=slot.at, started_at=now, manual=request.manual
+        )
+    )
+    # Also when the record was there: the invocation that wrote it may have died before this line.
+    services.executions(services.settings.hub_region).start(
+        services.settings.session_machine_arn, session_id, step.session_event
+    )
+    log.info("session %s %s", session_id, "started" if begun else "exists already")
+    return {
+        "session_id": session_id,
+        "started": begun,
+        "reason": "" if begun else "The session of this slot was started before.",
+    }
+
+
+def _slot(policy: SchedulePolicy, request: StartSession, now: datetime) -> Slot | None:
+    """The slot of the event; a manual run makes one of its own, to the second."""
+    if request.manual:
+        flags = manual_flags(policy)
+        products = [Kind.SNAPSHOT, *([Kind.BACKUP] if policy.repository else [])]
+        return Slot(now.astimezone(UTC).replace(microsecond=0), dict.fromkeys(products, flags))
+    if request.scheduled_at is None:
+        raise ConfigurationError(
+            "The event has neither scheduled_at nor manual.",
+            resource=policy.name,
+            remedy='Send {"policy": "<name>", "manual": true} to run a policy now.',
+        )
+    return slot_for(policy, request.scheduled_at)
+
+
+def _reason_not_to_run(
+    policy: SchedulePolicy, request: StartSession, slot: Slot | None, services: Services
+) -> str:
+    """Why this event starts nothing; empty when it should. A person may run a disabled policy."""
+    if request.manual:
+        return ""
+    if not policy.enabled:
+        return "The policy is disabled in the configuration."
+    if services.catalog.is_switched_off(policy.name):
+        return "An operator switched the policy's automatic runs off."
+    if slot is None:
+        return f"No schedule of the policy selects {request.scheduled_at:%Y-%m-%d %H:%M %Z}."
+    return ""

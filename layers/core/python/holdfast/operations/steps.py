@@ -1,0 +1,194 @@
+"""Events that the steps of a session hand to each other, and the names of what they leave behind.
+
+A step ignores keys that it does not name, so that a state machine may pass one event on from step to step.
+Names of parts and keys derive from session, attempt, Region and instance: a repeated step finds its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from holdfast.errors import ConfigurationError, HoldfastError
+from holdfast.model import ids
+from holdfast.model.configuration import Configuration, SchedulePolicy
+from holdfast.model.restore_point import Flag
+from holdfast.model.session import Problem, State
+from holdfast.model.tags import decode_flags
+
+SCOPE = "scope"
+"""Part with the accounts and Regions of a session."""
+
+
+class Step(BaseModel):
+    """The session's own event. ``backup_flags`` None: no image-level backup is due."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    session_id: str = Field(min_length=1, max_length=80)
+    policy: str
+    slot: datetime
+    manual: bool = False
+    snapshot_flags: str = "-"
+    backup_flags: str | None = None
+    attempt: int = 0
+
+    def flags(self, *, backup: bool = False) -> frozenset[Flag]:
+        """The flags of the snapshot or of the backup that this session makes."""
+        return decode_flags((self.backup_flags if backup else self.snapshot_flags) or "")
+
+    @property
+    def session_event(self) -> dict[str, Any]:
+        """The keys that every later step needs, JSON-safe."""
+        return {
+            "session_id": self.session_id,
+            "policy": self.policy,
+            "slot": self.slot.isoformat(),
+            "manual": self.manual,
+            "snapshot_flags": self.snapshot_flags,
+            "backup_flags": self.backup_flags,
+        }
+
+
+class RegionStep(Step):
+    """A session's share for one Region."""
+
+    region: str
+
+    @property
+    def region_part(self) -> str:
+        return f"region/{self.region}"
+
+    @property
+    def token_part(self) -> str:
+        return f"token/{self.region}"
+
+    @property
+    def work_prefix(self) -> str:
+        return f"sessions/{self.session_id}/{self.attempt}/{self.region}"
+
+
+class InstanceStep(RegionStep):
+    """A session's share for one instance."""
+
+    account: str = Field(pattern=r"^\d{12}$")
+    instance_id: str = Field(pattern=r"^i-[0-9a-f]{8,17}$")
+    instance_name: str = ""
+
+    @property
+    def point_id(self) -> str:
+        return ids.point_id(self.session_id, self.instance_id)
+
+    @property
+    def capture_part(self) -> str:
+        return f"capture/{self.instance_id}"
+
+    @property
+    def outcome_part(self) -> str:
+        return outcome_part(self.region, self.account, self.instance_id)
+
+    @property
+    def instance_prefix(self) -> str:
+        return f"{self.work_prefix}/{self.instance_id}"
+
+
+def outcome_part(region: str, account: str = "", instance_id: str = "") -> str:
+    """The part with an instance's outcome, or the prefix of all of a Region's outcomes."""
+    return f"outcome/{region}/{account}/{instance_id}" if account else f"outcome/{region}/"
+
+
+class TakenSnapshot(BaseModel):
+    """One volume's snapshot in the set of a restore point."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    volume_id: str
+    snapshot_id: str
+    device: str = ""
+    size_bytes: int = 0
+
+
+class SnapshotSet(InstanceStep):
+    """An instance's event together with what take_snapshots answered."""
+
+    snapshots: tuple[TakenSnapshot, ...]
+
+
+class StateError(BaseModel):
+    """What a Catch of Step Functions hands on."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    Error: str = "States.Unknown"
+    Cause: str = ""
+
+    def problem(self, *, resource: str = "", severity: State = State.FAILED) -> Problem:
+        """The problem behind it: what ``edge`` wrote, or what Lambda or Step Functions said."""
+        told = _told(self.Cause)
+        if told:
+            return Problem(
+                code=str(told.get("code") or self.Error),
+                message=str(told.get("message") or self.Error)[:2000],
+                resource=str(told.get("resource") or resource),
+                remedy=str(told.get("remedy") or "")[:1000],
+                severity=severity,
+            )
+        code = self.Error.rpartition(".")[2] or "Unknown"
+        return Problem(
+            code=code,
+            message=f"{self.Error}: {self.Cause[:500]}" if self.Cause else self.Error,
+            resource=resource,
+            remedy=_REMEDIES.get(code, "Look at the execution in Step Functions."),
+            severity=severity,
+        )
+
+
+_REMEDIES = {
+    "Timeout": "The step did not end in time; the next session or a retry repeats it.",
+    "HeartbeatTimeout": "The Region did not answer for hours; look at its cell's executions.",
+    "Timedout": "The function did not end in time; the next session or a retry repeats it.",
+    "DataLimitExceeded": "A list grew over what a state may hold: report this as a defect.",
+}
+
+
+def _told(cause: str) -> Mapping[str, Any] | None:
+    """The JSON that ``edge`` put into the message of an error, wherever the services wrapped it."""
+    try:
+        outer = json.loads(cause)
+        inner = outer.get("errorMessage", cause) if isinstance(outer, dict) else None
+        told = json.loads(inner) if isinstance(inner, str) else None
+        if isinstance(told, dict) and "message" in told:
+            return told
+        if isinstance(inner, str) and "errorMessage" in outer:
+            return {"code": str(outer.get("errorType", "")), "message": inner}
+    except (ValueError, AttributeError):
+        pass
+    return None
+
+
+def problem_of(error: HoldfastError, *, resource: str = "", severity: State = State.FAILED) -> Problem:
+    """An error as the problem that a session reports."""
+    return Problem(
+        code=error.code,
+        message=error.message,
+        resource=error.resource or resource,
+        remedy=error.remedy,
+        severity=severity,
+    )
+
+
+def schedule_policy(configuration: Configuration, name: str) -> SchedulePolicy:
+    """The schedule-based policy of that name. Raises ConfigurationError."""
+    found = configuration.policy(name)
+    if isinstance(found, SchedulePolicy):
+        return found
+    names = ", ".join(policy.name for policy in configuration.policies) or "none"
+    raise ConfigurationError(
+        f"There is no schedule-based policy {name!r}; the configuration has: {names}.",
+        resource=name,
+        remedy="Correct the name, or deploy the configuration that has this policy.",
+    )
