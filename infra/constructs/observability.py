@@ -1,0 +1,208 @@
+"""Dashboard and alarms of an installation.
+
+The dead-man alarm must not depend on Holdfast's own code: it counts executions as Step Functions does, and
+missing data is its alarm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_sns as sns
+from constructs import Construct
+
+from holdfast.model.configuration import Configuration, SchedulePolicy
+from holdfast.model.firings import firings
+from infra.constructs.state_machine import MACHINES
+from infra.function_table import rows_at
+from infra.names import Place, Site, pascal
+
+FIVE_MINUTES: Final = cdk.Duration.minutes(5)
+DAY: Final = cdk.Duration.days(1)
+WEEK_DAYS: Final = 7
+TREAT_BREACHING: Final = cloudwatch.TreatMissingData.BREACHING
+NOT_BREACHING: Final = cloudwatch.TreatMissingData.NOT_BREACHING
+
+
+def weekdays_of(policy: SchedulePolicy) -> frozenset[int]:
+    """Days of the week (0 is Monday) on which a policy runs every week; rarer runs do not count."""
+    every_week = [
+        firing.days.weekdays
+        for firing in firings(policy)
+        if not firing.days.day and not firing.days.ordinal and len(firing.days.months) == 12
+    ]
+    return frozenset().union(*every_week)
+
+
+def longest_silence(configuration: Configuration) -> int | None:
+    """Days after which something must have run, at most a week; None when nothing runs every week."""
+    days = frozenset().union(*(weekdays_of(policy) for policy in configuration.policies if policy.enabled))
+    if not days:
+        return None
+    gaps = [min((later - day - 1) % WEEK_DAYS + 1 for later in days) for day in days]
+    return max(gaps)
+
+
+def _executions(site: Site, machine: str, name: str, period: cdk.Duration) -> cloudwatch.Metric:
+    return cloudwatch.Metric(
+        namespace="AWS/States",
+        metric_name=name,
+        dimensions_map={"StateMachineArn": site.machine_arn(machine)},
+        statistic="Sum",
+        period=period,
+        label=f"{machine} {name}",
+    )
+
+
+def _function_metric(site: Site, verb: str, name: str, statistic: str = "Sum") -> cloudwatch.Metric:
+    return cloudwatch.Metric(
+        namespace="AWS/Lambda",
+        metric_name=name,
+        dimensions_map={"FunctionName": site.named(verb)},
+        statistic=statistic,
+        period=FIVE_MINUTES,
+        label=verb,
+    )
+
+
+def _alarm(
+    scope: Construct,
+    site: Site,
+    name: str,
+    *,
+    metric: cloudwatch.IMetric,
+    description: str,
+    threshold: float = 0,
+    periods: int = 1,
+    comparison: cloudwatch.ComparisonOperator = cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+    missing: cloudwatch.TreatMissingData = NOT_BREACHING,
+    topic: sns.ITopic,
+) -> cloudwatch.Alarm:
+    alarm = cloudwatch.Alarm(
+        scope,
+        f"{name}Alarm",
+        alarm_name=f"{site.installation}-{site.place}-{name}",
+        alarm_description=description,
+        metric=metric,
+        threshold=threshold,
+        evaluation_periods=periods,
+        datapoints_to_alarm=periods,
+        comparison_operator=comparison,
+        treat_missing_data=missing,
+    )
+    alarm.add_alarm_action(actions.SnsAction(topic))
+    return alarm
+
+
+def deploy_alarms(scope: Construct, site: Site, topic: sns.ITopic) -> list[cloudwatch.Alarm]:
+    """Alarms of one place: failed executions, broken functions, events that were not delivered."""
+    alarms = [
+        _alarm(
+            scope,
+            site,
+            f"{pascal(machine)}Broken",
+            metric=cloudwatch.MathExpression(
+                expression="failed + aborted + late",
+                using_metrics={
+                    "failed": _executions(site, machine, "ExecutionsFailed", FIVE_MINUTES),
+                    "aborted": _executions(site, machine, "ExecutionsAborted", FIVE_MINUTES),
+                    "late": _executions(site, machine, "ExecutionsTimedOut", FIVE_MINUTES),
+                },
+                period=FIVE_MINUTES,
+                label=f"{machine} executions that did not end well",
+            ),
+            description=f"An execution of {site.named(machine)} failed, was stopped or ran out of time. "
+            "Runbook: docs/runbooks/execution-failed.md",
+            topic=topic,
+        )
+        for machine, place in MACHINES.items()
+        if place is site.place
+    ]
+    alarms.append(
+        _alarm(
+            scope,
+            site,
+            "Undelivered",
+            metric=cloudwatch.Metric(
+                namespace="AWS/SQS",
+                metric_name="ApproximateNumberOfMessagesVisible",
+                dimensions_map={"QueueName": site.undelivered_name},
+                statistic="Maximum",
+                period=FIVE_MINUTES,
+            ),
+            description="A scheduled event could not be delivered, or its function failed for good. "
+            "Runbook: docs/runbooks/undelivered-event.md",
+            topic=topic,
+        )
+    )
+    return alarms
+
+
+def deploy_dead_man(scope: Construct, site: Site, topic: sns.ITopic) -> cloudwatch.Alarm | None:
+    """The alarm that fires when no session succeeded for as long as the schedules allow; None without any."""
+    silence = longest_silence(site.configuration)
+    if silence is None:
+        return None
+    return _alarm(
+        scope,
+        site,
+        "NothingRan",
+        metric=_executions(site, "session", "ExecutionsSucceeded", DAY),
+        description=f"No session ended in {silence} day(s), although a policy is due at least that often. "
+        "Runbook: docs/runbooks/nothing-ran.md",
+        threshold=1,
+        periods=silence,
+        comparison=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+        missing=TREAT_BREACHING,
+        topic=topic,
+    )
+
+
+def deploy_dashboard(
+    scope: Construct, site: Site, alarms: Sequence[cloudwatch.Alarm]
+) -> cloudwatch.Dashboard:
+    """One page: alarms, executions, functions, in this Region."""
+    dashboard = cloudwatch.Dashboard(
+        scope, "Dashboard", dashboard_name=f"{site.installation}-{site.place}-{site.region}"
+    )
+    machines = [machine for machine, place in MACHINES.items() if place is site.place]
+    outcomes = ("ExecutionsStarted", "ExecutionsSucceeded", "ExecutionsFailed", "ExecutionsTimedOut")
+    verbs = [row.verb for row in rows_at(site.place)]
+    dashboard.add_widgets(cloudwatch.AlarmStatusWidget(alarms=list(alarms), title="Alarms", width=24))
+    dashboard.add_widgets(
+        *(
+            cloudwatch.GraphWidget(
+                title=f"Executions: {machine}",
+                left=[_executions(site, machine, outcome, FIVE_MINUTES) for outcome in outcomes],
+                width=24 // len(machines),
+            )
+            for machine in machines
+        )
+    )
+    for title, name, statistic in (
+        ("Errors by function", "Errors", "Sum"),
+        ("Duration by function (ms, 99 of 100)", "Duration", "p99"),
+        ("Throttles by function", "Throttles", "Sum"),
+    ):
+        metrics = [_function_metric(site, verb, name, statistic) for verb in verbs]
+        dashboard.add_widgets(cloudwatch.GraphWidget(title=title, left=metrics, width=24))
+    if site.place is Place.HUB:
+        dashboard.add_widgets(*_outcome_widgets())
+    return dashboard
+
+
+def _outcome_widgets() -> list[cloudwatch.IWidget]:
+    """What sessions reported, by policy."""
+
+    def search(name: str) -> cloudwatch.MathExpression:
+        expression = f"SEARCH('{{Holdfast,service,policy}} MetricName=\"{name}\"', 'Sum', 86400)"
+        return cloudwatch.MathExpression(expression=expression, using_metrics={}, period=DAY, label="")
+
+    return [
+        cloudwatch.GraphWidget(title="Instances by day", left=[search("Instances")], width=12),
+        cloudwatch.GraphWidget(title="Bytes stored by day", left=[search("BytesStored")], width=12),
+    ]

@@ -1,0 +1,118 @@
+"""EventBridge schedules: when each policy runs, and the daily retention of backups.
+
+The event carries the scheduled time, not the time of delivery: a session is named after it, so that an event
+delivered twice or late starts nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from aws_cdk import aws_scheduler as scheduler
+from constructs import Construct
+
+from holdfast.model.configuration import Configuration
+from holdfast.model.expressions import eventbridge_expressions
+from infra.constructs.function import service_role
+from infra.names import Site, digest, slug
+from infra.statements import allow, policy_document
+
+SCHEDULED_TIME: Final = "<aws.scheduler.scheduled-time>"
+RETENTION_HOUR: Final = 4
+RETRIED_SECONDS: Final = 3600
+
+
+def _schedule(
+    scope: Construct,
+    name: str,
+    *,
+    group: scheduler.CfnScheduleGroup,
+    expression: str,
+    time_zone: str,
+    target_arn: str,
+    role_arn: str,
+    undelivered_arn: str,
+    event: Mapping[str, object],
+    description: str,
+    enabled: bool = True,
+) -> scheduler.CfnSchedule:
+    schedule = scheduler.CfnSchedule(
+        scope,
+        name,
+        name=name,
+        group_name=group.name,
+        description=description,
+        schedule_expression=expression,
+        schedule_expression_timezone=time_zone,
+        state="ENABLED" if enabled else "DISABLED",
+        flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
+        target=scheduler.CfnSchedule.TargetProperty(
+            arn=target_arn,
+            role_arn=role_arn,
+            input=json.dumps(event, sort_keys=True),
+            retry_policy=scheduler.CfnSchedule.RetryPolicyProperty(
+                maximum_event_age_in_seconds=RETRIED_SECONDS, maximum_retry_attempts=60
+            ),
+            dead_letter_config=scheduler.CfnSchedule.DeadLetterConfigProperty(arn=undelivered_arn),
+        ),
+    )
+    schedule.add_resource_dependency(group)
+    return schedule
+
+
+def deploy_schedules(
+    scope: Construct, configuration: Configuration, site: Site
+) -> list[scheduler.CfnSchedule]:
+    """Schedules of every policy, and the daily one of retention, in the hub."""
+    targets = [site.function_arn("start_session"), site.function_arn("expire_backups")]
+    role = service_role(
+        scope,
+        "SchedulerRole",
+        role_name=site.role_name("scheduler"),
+        service="scheduler.amazonaws.com",
+        document=policy_document(
+            (
+                allow("InvokeTargets", "lambda:InvokeFunction", *targets),
+                allow("KeepUndelivered", "sqs:SendMessage", site.undelivered_arn),
+            )
+        ),
+        conditions={
+            "StringEquals": {
+                "aws:SourceAccount": site.account,
+                "aws:SourceArn": site.arn("scheduler", f"schedule-group/{site.schedule_group}"),
+            }
+        },
+    )
+    group = scheduler.CfnScheduleGroup(scope, "Schedules", name=site.schedule_group)
+    made = [
+        _schedule(
+            scope,
+            f"{slug(policy.name)}-{digest(policy.name)}-{number}",
+            group=group,
+            expression=expression.cron,
+            time_zone=expression.time_zone,
+            target_arn=targets[0],
+            role_arn=role.role_arn,
+            undelivered_arn=site.undelivered_arn,
+            event={"policy": policy.name, "scheduled_at": SCHEDULED_TIME},
+            description=f"Policy {policy.name}"[:512],
+            enabled=policy.enabled,
+        )
+        for policy in configuration.policies
+        for number, expression in enumerate(eventbridge_expressions(policy))
+    ]
+    daily = _schedule(
+        scope,
+        "expire-backups",
+        group=group,
+        expression=f"cron(0 {RETENTION_HOUR} * * ? *)",
+        time_zone=configuration.service_time_zone,
+        target_arn=targets[1],
+        role_arn=role.role_arn,
+        undelivered_arn=site.undelivered_arn,
+        event={"scheduled_at": SCHEDULED_TIME},
+        description="Daily retention of image-level backups",
+    )
+    return [*made, daily]

@@ -1,0 +1,223 @@
+"""What each function of the hub and the cells may do, in pieces that rows of the function table put together.
+
+A piece names exact resources of this installation. Where AWS offers none, the statement carries the reason
+for its wildcard. Nothing here may delete an EC2 resource: spoke roles have that right, bound to our tag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from holdfast.model.configuration import Configuration, Mailing, Repository
+from infra.names import WORK_PREFIXES, Site, makes_key, repository_key_alias
+from infra.statements import Statement, allow
+
+Grant = Callable[[Site], tuple[Statement, ...]]
+
+EXPIRING_FOLDERS: Final = ("points", "candidates")
+_EXECUTION_IDS: Final = "Step Functions chooses the ids of executions and map runs when they start."
+_OBJECTS: Final = "Object keys are made at run time; the bucket and the prefix are fixed."
+_ANY_ACCOUNT: Final = (
+    "Accounts join the Organization after deployment. The role name is fixed, and each account's own trust "
+    "policy names this function's role and the external id."
+)
+
+
+def logs(site: Site, verb: str) -> tuple[Statement, ...]:
+    """Write to the function's own log group."""
+    group = site.arn("logs", f"log-group:/aws/lambda/{site.named(verb)}:*")
+    because = "Lambda chooses the names of log streams."
+    return (allow("WriteLogs", "logs:CreateLogStream PutLogEvents", group, because=because),)
+
+
+def traces(site: Site) -> tuple[Statement, ...]:
+    """Send traces."""
+    because = "X-Ray has no resources to name for these actions."
+    return (allow("WriteTraces", "xray:PutTraceSegments PutTelemetryRecords", "*", because=because),)
+
+
+def undelivered(site: Site) -> tuple[Statement, ...]:
+    """Keep an asynchronous event that failed for good."""
+    return (allow("KeepUndelivered", "sqs:SendMessage", site.undelivered_arn),)
+
+
+def catalog_read(site: Site) -> tuple[Statement, ...]:
+    """Read sessions, restore points and switches."""
+    because = "Indexes of the catalog's own table."
+    return (
+        allow(
+            "ReadCatalog",
+            "dynamodb:GetItem BatchGetItem Query ConditionCheckItem",
+            site.table_arn,
+            f"{site.table_arn}/index/*",
+            because=because,
+        ),
+    )
+
+
+def catalog_write(site: Site) -> tuple[Statement, ...]:
+    """Read and write the catalog, which is rebuildable."""
+    write = "dynamodb:PutItem UpdateItem DeleteItem BatchWriteItem"
+    return (*catalog_read(site), allow("WriteCatalog", write, site.table_arn))
+
+
+def _work(site: Site, sid: str, actions: str) -> Statement:
+    objects = [f"{site.bucket_arn(site.work_bucket)}/{prefix}*" for prefix in WORK_PREFIXES]
+    return allow(sid, actions, *objects, because=_OBJECTS)
+
+
+def _work_list(site: Site, sid: str) -> Statement:
+    only = {"StringLike": {"s3:prefix": [f"{prefix}*" for prefix in WORK_PREFIXES]}}
+    return allow(sid, "s3:ListBucket", site.bucket_arn(site.work_bucket), when=only)
+
+
+def work_read(site: Site) -> tuple[Statement, ...]:
+    """Read the lists of executions in this Region."""
+    return (_work(site, "ReadWork", "s3:GetObject"), _work_list(site, "ListWork"))
+
+
+def work_write(site: Site) -> tuple[Statement, ...]:
+    """Read and write the lists of executions in this Region."""
+    return (_work(site, "UseWork", "s3:GetObject PutObject"), _work_list(site, "ListWork"))
+
+
+def start(machine: str) -> Grant:
+    """Start a state machine of the same place."""
+
+    def grant(site: Site) -> tuple[Statement, ...]:
+        return (allow("StartExecution", "states:StartExecution", site.machine_arn(machine)),)
+
+    return grant
+
+
+def start_cells(site: Site) -> tuple[Statement, ...]:
+    """Start the cell of every protected Region."""
+    machines = [site.machine_arn("cell", region=region) for region in site.configuration.regions()]
+    return (allow("StartCells", "states:StartExecution", *machines),) if machines else ()
+
+
+def answer_session(site: Site) -> tuple[Statement, ...]:
+    """Answer the session that waits for this cell."""
+    machine = site.machine_arn("session", region=site.configuration.hub_region)
+    return (allow("AnswerSession", "states:SendTaskSuccess SendTaskFailure SendTaskHeartbeat", machine),)
+
+
+def _mailings(configuration: Configuration) -> Iterator[Mailing]:
+    yield configuration.notifications
+    yield from (policy.notifications for policy in configuration.policies if policy.notifications)
+
+
+def notify(site: Site) -> tuple[Statement, ...]:
+    """Publish results to the topics, and send mail from the senders, that the configuration names."""
+    topics = {mailing.topic_arn for mailing in _mailings(site.configuration) if mailing.topic_arn}
+    publish = allow("PublishResults", "sns:Publish", *sorted({site.topic_arn, *topics}))
+    senders = sorted({mailing.sender for mailing in _mailings(site.configuration) if mailing.sender})
+    if not senders:
+        return (publish,)
+    region = site.configuration.hub_region
+    identities = {part for sender in senders for part in (sender, sender.rpartition("@")[2])}
+    mail = allow(
+        "SendMail",
+        "ses:SendEmail SendRawEmail",
+        *(site.arn("ses", f"identity/{identity}", region=region) for identity in sorted(identities)),
+        when={"StringEquals": {"ses:FromAddress": senders}},
+    )
+    return (publish, mail)
+
+
+def _use_key(site: Site, repository: Repository, sid: str, uses: str) -> Statement:
+    """Use the key of a repository, and only to wrap repository keys."""
+    for_repositories = {"Null": {"kms:EncryptionContext:holdfast:repository": "false"}}
+    if not makes_key(repository):
+        return allow(sid, uses, repository.encryption.key_arn, when=for_repositories)
+    alias = repository_key_alias(site.configuration, repository)
+    return allow(
+        sid,
+        uses,
+        site.arn("kms", "key/*", region=repository.region),
+        when={**for_repositories, "ForAnyValue:StringEquals": {"kms:ResourceAliases": alias}},
+        because="The repository stack makes the key; its alias, fixed in the condition, stands for its id.",
+    )
+
+
+def _repositories(site: Site, *, objects: str, keys: str) -> tuple[Statement, ...]:
+    statements: list[Statement] = []
+    for position, repository in enumerate(site.configuration.repositories, start=1):
+        bucket = site.bucket_arn(repository.bucket)
+        inside = f"{repository.prefix}/*"
+        encryption = repository.encryption
+        statements.append(allow(f"Repository{position}", objects, f"{bucket}/{inside}", because=_OBJECTS))
+        only = {"StringLike": {"s3:prefix": [inside]}}
+        statements.append(allow(f"ListRepository{position}", "s3:ListBucket", bucket, when=only))
+        if encryption.kind == "kms":
+            statements.append(_use_key(site, repository, f"Key{position}", keys))
+        if encryption.kind == "password" and encryption.secret_arn:
+            secret = encryption.secret_arn
+            statements.append(allow(f"Password{position}", "secretsmanager:GetSecretValue", secret))
+    return tuple(statements)
+
+
+def repository_read(site: Site) -> tuple[Statement, ...]:
+    """Read repositories and open them with their key or password."""
+    return _repositories(site, objects="s3:GetObject", keys="kms:Decrypt")
+
+
+def repository_write(site: Site) -> tuple[Statement, ...]:
+    """Read repositories, add objects, and create a repository; nothing can be deleted."""
+    return _repositories(site, objects="s3:GetObject PutObject", keys="kms:Decrypt Encrypt")
+
+
+def repository_expire(site: Site) -> tuple[Statement, ...]:
+    """Read repositories, note candidates, and delete manifests and notes (never packs or maps)."""
+    expiring = [
+        f"{site.bucket_arn(repository.bucket)}/{repository.prefix}/{folder}/*"
+        for repository in site.configuration.repositories
+        for folder in EXPIRING_FOLDERS
+    ]
+    if not expiring:
+        return ()
+    changes = allow("ExpirePoints", "s3:PutObject DeleteObject", *expiring, because=_OBJECTS)
+    return (*repository_read(site), changes)
+
+
+def machine_role(site: Site, machine: str, functions: tuple[str, ...]) -> tuple[Statement, ...]:
+    """What a state machine may do: call its functions, read and write its lists, run its maps."""
+    runs = site.map_runs(machine)
+    invoke = [site.function_arn(verb) for verb in functions]
+    return (
+        *((allow("InvokeFunctions", "lambda:InvokeFunction", *invoke),) if invoke else ()),
+        _work(site, "UseLists", "s3:GetObject PutObject ListMultipartUploadParts AbortMultipartUpload"),
+        _work_list(site, "ListLists"),
+        allow("RunMaps", "states:StartExecution", site.machine_arn(machine)),
+        allow(
+            "FollowMaps",
+            "states:DescribeExecution StopExecution DescribeMapRun UpdateMapRun",
+            site.executions(machine),
+            *runs,
+            because=_EXECUTION_IDS,
+        ),
+        *traces(site),
+        allow(
+            "DeliverLogs",
+            "logs:CreateLogDelivery GetLogDelivery UpdateLogDelivery DeleteLogDelivery ListLogDeliveries"
+            " PutResourcePolicy DescribeResourcePolicies DescribeLogGroups",
+            "*",
+            because="CloudWatch Logs has no resources to name for log deliveries.",
+        ),
+    )
+
+
+def assume(site: Site, duty: str, role_arns: tuple[str, ...]) -> tuple[Statement, ...]:
+    """Assume the spoke roles of one duty."""
+    fixed = tuple(arn for arn in role_arns if "*" not in arn)
+    open_ended = tuple(arn for arn in role_arns if "*" in arn)
+    name = duty.capitalize()
+    return (
+        *((allow(f"Assume{name}", "sts:AssumeRole", *fixed),) if fixed else ()),
+        *(
+            (allow(f"Assume{name}Anywhere", "sts:AssumeRole", *open_ended, because=_ANY_ACCOUNT),)
+            if open_ended
+            else ()
+        ),
+    )

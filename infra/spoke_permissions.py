@@ -1,0 +1,242 @@
+"""What the roles in protected accounts may do, and whom they trust.
+
+Deleting, and reading the content of snapshots, are bound to the tag of this installation, and so is making
+what may later be deleted. These rules are the last line of defence against a defect in Holdfast itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from holdfast.model import tags
+from holdfast.model.configuration import Configuration
+from infra.duties import Duty, SpokeRole
+from infra.function_table import assumers
+from infra.names import Site
+from infra.statements import Statement, allow
+
+_READ_ONLY: Final = "EC2 offers no resources for these read-only actions."
+_ANY_ID: Final = "Ids are made at run time; Region and id stay open, the condition binds what matters."
+_SOURCES: Final = "The instances and volumes to protect are chosen by policies, not by this role."
+_PLACES: Final = "Where and with what an instance is restored is chosen when it is restored."
+_KEYS: Final = (
+    "Volumes are encrypted with keys of the account's choice, also shared ones of other accounts; each key's "
+    "own policy decides, and the conditions limit the use to EBS."
+)
+_TAG: Final = tags.INSTALLATION
+_CHANGEABLE_TAGS: Final = f"{tags.PREFIX}*"
+
+
+@dataclass(frozen=True, slots=True)
+class Spoke:
+    """The account that a role is rendered for; ``account`` may be a pseudo parameter of the template."""
+
+    configuration: Configuration
+    account: str
+
+    @property
+    def partition(self) -> str:
+        return Site.hub(self.configuration).partition
+
+    def ec2(self, kind: str, *, owned: bool = True) -> str:
+        """Resources of one kind in any Region; snapshots and images have no account in their ARN."""
+        return f"arn:{self.partition}:ec2:*:{self.account if owned else ''}:{kind}/*"
+
+    @property
+    def made_by_us(self) -> dict[str, dict[str, Any]]:
+        return {"StringEquals": {f"aws:RequestTag/{_TAG}": self.configuration.installation}}
+
+    @property
+    def ours(self) -> dict[str, dict[str, Any]]:
+        return {"StringEquals": {f"aws:ResourceTag/{_TAG}": self.configuration.installation}}
+
+    def tagging(self, sid: str, resources: tuple[str, ...], *creators: str) -> Statement:
+        """Tags only in the call that creates."""
+        when = {"StringEquals": {"ec2:CreateAction": list(creators)}}
+        return allow(sid, "ec2:CreateTags", *resources, when=when, because=_ANY_ID)
+
+    def retagging(self, sid: str, *resources: str) -> Statement:
+        """Change Holdfast's own tags on what carries the installation's tag."""
+        when = {**self.ours, "ForAllValues:StringLike": {"aws:TagKeys": [_CHANGEABLE_TAGS]}}
+        return allow(sid, "ec2:CreateTags DeleteTags", *resources, when=when, because=_ANY_ID)
+
+    def keys(self) -> tuple[Statement, ...]:
+        """Use KMS keys through EBS."""
+        resource = f"arn:{self.partition}:kms:*:*:key/*"
+        through = {"kms:ViaService": ["ec2.*.amazonaws.com", "ebs.*.amazonaws.com"]}
+        uses = (
+            "kms:Decrypt DescribeKey GenerateDataKey GenerateDataKeyWithoutPlaintext ReEncryptFrom"
+            " ReEncryptTo"
+        )
+        granted = {"StringLike": through, "Bool": {"kms:GrantIsForAWSResource": "true"}}
+        return (
+            allow("UseKeys", uses, resource, when={"StringLike": through}, because=_KEYS),
+            allow("GrantKeys", "kms:CreateGrant", resource, when=granted, because=_KEYS),
+        )
+
+
+def backup(spoke: Spoke) -> tuple[Statement, ...]:
+    """Find instances; make, tag, copy, read and remove snapshots that carry the installation's tag."""
+    snapshots = spoke.ec2("snapshot", owned=False)
+    configuration = spoke.configuration
+    partners = sorted({configuration.backup_account, *(role.account for role in configuration.roles)})
+    shared = {
+        **spoke.ours,
+        "StringEqualsIfExists": {"ec2:Add/userId": partners},
+        "Null": {"ec2:Add/group": "true"},
+    }
+    return (
+        allow(
+            "FindInstances",
+            "ec2:DescribeAddresses DescribeIamInstanceProfileAssociations DescribeImages"
+            " DescribeInstanceAttribute DescribeInstanceCreditSpecifications DescribeInstances"
+            " DescribeNetworkInterfaces DescribeRegions"
+            " DescribeSecurityGroups DescribeSnapshots DescribeSubnets DescribeTags DescribeVolumes"
+            " GetEbsDefaultKmsKeyId GetEbsEncryptionByDefault",
+            "*",
+            because=_READ_ONLY,
+        ),
+        allow(
+            "ReadProfiles",
+            "iam:GetInstanceProfile",
+            f"arn:{spoke.partition}:iam::{spoke.account}:instance-profile/*",
+            because=_SOURCES,
+        ),
+        allow(
+            "SnapshotSources",
+            "ec2:CreateSnapshot CreateSnapshots",
+            spoke.ec2("instance"),
+            spoke.ec2("volume"),
+            because=_SOURCES,
+        ),
+        allow(
+            "MakeSnapshots",
+            "ec2:CreateSnapshot CreateSnapshots CopySnapshot",
+            snapshots,
+            when=spoke.made_by_us,
+            because=_ANY_ID,
+        ),
+        allow("CopySources", "ec2:CopySnapshot", snapshots, when=spoke.ours, because=_ANY_ID),
+        spoke.tagging("TagNewSnapshots", (snapshots,), "CreateSnapshot", "CreateSnapshots", "CopySnapshot"),
+        spoke.retagging("RetagSnapshots", snapshots),
+        allow("ShareSnapshots", "ec2:ModifySnapshotAttribute", snapshots, when=shared, because=_ANY_ID),
+        allow("RemoveSnapshots", "ec2:DeleteSnapshot", snapshots, when=spoke.ours, because=_ANY_ID),
+        allow(
+            "ReadSnapshots",
+            "ebs:ListSnapshotBlocks ListChangedBlocks GetSnapshotBlock",
+            snapshots,
+            when=spoke.ours,
+            because=_ANY_ID,
+        ),
+        *spoke.keys(),
+    )
+
+
+def restore(spoke: Spoke) -> tuple[Statement, ...]:
+    """Write snapshots; make volumes and instances from them; remove what a restore made for itself."""
+    snapshots = spoke.ec2("snapshot", owned=False)
+    images = spoke.ec2("image", owned=False)
+    volumes, instances = spoke.ec2("volume"), spoke.ec2("instance")
+    interfaces = spoke.ec2("network-interface")
+    return (
+        allow(
+            "SeeTarget",
+            "ec2:DescribeAvailabilityZones DescribeImages DescribeInstances DescribeInstanceTypes"
+            " DescribeKeyPairs DescribeNetworkInterfaces DescribeSecurityGroups DescribeSnapshots"
+            " DescribeSubnets DescribeTags DescribeVolumes GetEbsDefaultKmsKeyId GetEbsEncryptionByDefault",
+            "*",
+            because=_READ_ONLY,
+        ),
+        allow("StartSnapshots", "ebs:StartSnapshot", snapshots, when=spoke.made_by_us, because=_ANY_ID),
+        allow(
+            "WriteSnapshots",
+            "ebs:PutSnapshotBlock CompleteSnapshot",
+            snapshots,
+            when=spoke.ours,
+            because=_ANY_ID,
+        ),
+        allow("MakeVolumes", "ec2:CreateVolume", volumes, when=spoke.made_by_us, because=_ANY_ID),
+        # EC2 evaluates the source of a volume and of an image as a resource of the same call.
+        allow("UseSnapshots", "ec2:CreateVolume RegisterImage", snapshots, when=spoke.ours, because=_ANY_ID),
+        allow("RegisterImages", "ec2:RegisterImage", images, when=spoke.made_by_us, because=_ANY_ID),
+        allow("LaunchImages", "ec2:RunInstances", images, when=spoke.ours, because=_ANY_ID),
+        allow(
+            "LaunchInstances", "ec2:RunInstances", instances, volumes, when=spoke.made_by_us, because=_ANY_ID
+        ),
+        allow(
+            "LaunchInPlace",
+            "ec2:RunInstances",
+            interfaces,
+            spoke.ec2("subnet"),
+            spoke.ec2("security-group"),
+            spoke.ec2("key-pair"),
+            snapshots,
+            because=_PLACES,
+        ),
+        spoke.tagging(
+            "TagNewResources",
+            (snapshots, images, volumes, instances, interfaces),
+            "StartSnapshot",
+            "RegisterImage",
+            "CreateVolume",
+            "RunInstances",
+        ),
+        allow(
+            "TagRestored", "ec2:CreateTags", volumes, instances, interfaces, when=spoke.ours, because=_ANY_ID
+        ),
+        allow("RemoveTemporaryImages", "ec2:DeregisterImage", images, when=spoke.ours, because=_ANY_ID),
+        allow("RemoveTemporarySnapshots", "ec2:DeleteSnapshot", snapshots, when=spoke.ours, because=_ANY_ID),
+        allow(
+            "PassProfiles",
+            "iam:PassRole",
+            f"arn:{spoke.partition}:iam::{spoke.account}:role/*",
+            when={"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
+            because="A restored instance gets the instance profile that it had, or the one asked for; the "
+            "condition limits it to EC2.",
+        ),
+        *spoke.keys(),
+    )
+
+
+def organization(spoke: Spoke) -> tuple[Statement, ...]:
+    """Walk the tree of the Organization."""
+    return (
+        allow(
+            "WalkOrganization",
+            "organizations:DescribeOrganization DescribeAccount DescribeOrganizationalUnit ListRoots"
+            " ListChildren ListAccountsForParent ListOrganizationalUnitsForParent",
+            "*",
+            because="The tree is not known before it is walked; these actions only read.",
+        ),
+    )
+
+
+STATEMENTS: Final = {Duty.BACKUP: backup, Duty.RESTORE: restore, Duty.ORGANIZATION: organization}
+
+
+def trust(configuration: Configuration, role: SpokeRole, organization_id: str = "") -> dict[str, Any]:
+    """Who may assume a spoke role: functions of this installation, with the external id.
+
+    The account is the principal and the roles are a condition, because a principal that names a role stops
+    working when that role is deleted and made again. ``organization_id`` may be a pattern or a parameter.
+    """
+    site = Site.hub(configuration)
+    callers = [site.role_pattern(verb) for verb in assumers(role.duty)]
+    when: dict[str, dict[str, Any]] = {"ArnLike": {"aws:PrincipalArn": callers}}
+    if role.external_id:
+        when["StringEquals"] = {"sts:ExternalId": role.external_id}
+    if organization_id:
+        when["StringLike"] = {"aws:PrincipalOrgID": organization_id}
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "HoldfastFunctions",
+                "Effect": "Allow",
+                "Principal": {"AWS": f"arn:{site.partition}:iam::{site.account}:root"},
+                "Action": "sts:AssumeRole",
+                "Condition": when,
+            }
+        ],
+    }
