@@ -22,10 +22,10 @@ from holdfast.errors import ConfigurationError, HoldfastError, NotFoundError
 
 if TYPE_CHECKING:
     import boto3
-    from simulator import Simulator
 
-    from holdfast.bootstrap import World
+    from holdfast.bootstrap import Services, World
     from holdfast.model.configuration import Configuration
+    from simulator.simulator import Simulator
 
 
 class CommandContext:
@@ -69,9 +69,9 @@ class CommandContext:
         """The opened simulation, or None outside ``--simulate``."""
         if not self._simulate:
             return None
-        import simulator
+        from simulator.simulator import Simulator
 
-        return simulator.open(Path(self._simulate))
+        return Simulator(Path(self._simulate))
 
     def require_simulator(self) -> Simulator:
         """The simulation. Raises ConfigurationError without ``--simulate``."""
@@ -88,12 +88,25 @@ class CommandContext:
         return load(deployed if deployed and deployed.is_dir() else self.configuration_directory)
 
     @property
+    def _is_configured(self) -> bool:
+        return bool(self._simulate) or self.configuration_directory.is_dir()
+
+    @property
     def installation(self) -> str:
         return self._installation or self.configuration.installation
 
     @property
     def region(self) -> str:
-        return self._region or self.configuration.hub_region
+        """--region, else the hub Region; empty where nothing says (boto3 then asks its own configuration)."""
+        return self._region or (self.configuration.hub_region if self._is_configured else "")
+
+    def target_region(self, region: str) -> str:
+        """The Region that a command works in: --region, else where its subject is."""
+        return self._region or region
+
+    def new_id(self) -> str:
+        """A short random id for a request of this person."""
+        return self.world.ids.random_bytes(6).hex()
 
     def session(self, region: str = "") -> boto3.Session:
         """The operator's identity in the backup account."""
@@ -101,21 +114,40 @@ class CommandContext:
             return self.simulator.session(self.configuration.backup_account, region or self.region)
         import boto3
 
-        return boto3.Session(profile_name=self._profile or None, region_name=region or self.region)
+        return boto3.Session(profile_name=self._profile or None, region_name=region or self.region or None)
 
+    @cached_property
     def world(self) -> World:
-        """The world for operations that run in this process (reading a repository, say)."""
-        from holdfast.bootstrap import World
+        """The world of operations that run in this process."""
+        from holdfast.bootstrap import SystemClock, SystemIds, World
+        from holdfast.settings import Settings
 
-        if self.simulator is None:
-            return World.from_process(session=self.session)
+        settings = Settings()
+        if self._is_configured:
+            settings = Settings(
+                installation=self.installation,
+                hub_region=self.configuration.hub_region,
+                table_name=f"{self.installation}-catalog",
+            )
+        simulated = self.simulator
         return World(
-            environment={},
-            clock=self.simulator.clock,
-            ids=World.from_process().ids,
+            environment=settings.render(),
+            clock=simulated.clock if simulated else SystemClock(),
+            ids=SystemIds(),
             session=self.session,
-            endpoints=self.simulator.endpoints,
+            endpoints=simulated.endpoints if simulated else {},
         )
+
+    @cached_property
+    def services(self) -> Services:
+        """The adapters that operations work with, under the operator's identity and configuration."""
+        from holdfast.bootstrap import Services
+        from holdfast.bundle import dump_bundle
+
+        if self._is_configured:
+            self.world.once("configuration", lambda: self.configuration)
+            self.world.once("bundle", lambda: json.loads(dump_bundle(self.configuration)))
+        return Services(self.world)
 
     def emit(self, result: Any) -> None:
         """Print the result on standard output."""
@@ -125,7 +157,7 @@ class CommandContext:
             raise typer.BadParameter(str(error)) from error
 
     def invoke(self, function: str, event: Mapping[str, Any], *, region: str = "") -> Any:
-        """Call a function of the installation and return its answer. Raises HoldfastError as the function did."""
+        """Call a function of the installation and return its answer. Raises the function's HoldfastError."""
         answer = (
             self.session(region)
             .client("lambda")
@@ -136,17 +168,24 @@ class CommandContext:
             raise remote_error(str(payload.get("errorType", "Error")), str(payload.get("errorMessage", "")))
         return payload
 
+    def execution_arn(self, machine: str, name: str, *, region: str = "") -> str:
+        """The ARN of an execution of a state machine of the installation."""
+        return f"{self._machine_arn(machine, region or self.region, 'execution')}:{name}"
+
+    def _machine_arn(self, machine: str, region: str, kind: str = "stateMachine") -> str:
+        from holdfast.model.regions import partition
+
+        account = self.configuration.backup_account
+        return f"arn:{partition(region)}:states:{region}:{account}:{kind}:{self.installation}-{machine}"
+
     def start(self, machine: str, event: Mapping[str, Any], *, name: str, region: str = "") -> str:
-        """Start an execution of a state machine of the installation; returns its ARN. The same name starts once."""
+        """Start an execution of a state machine and return its ARN. The same name starts once."""
         region = region or self.region
         client = self.session(region).client("stepfunctions")
-        arn = (
-            f"arn:{self.session(region).get_partition_for_region(region)}:states:{region}:"
-            f"{self.configuration.backup_account}:stateMachine:{self.installation}-{machine}"
+        started = client.start_execution(
+            stateMachineArn=self._machine_arn(machine, region), name=name, input=json.dumps(event)
         )
-        return str(
-            client.start_execution(stateMachineArn=arn, name=name, input=json.dumps(event))["executionArn"]
-        )
+        return str(started["executionArn"])
 
     def wait(self, execution: str, *, say: Callable[[], str], region: str = "") -> Any:
         """Wait for an execution and return its output; ``say`` is shown meanwhile. Raises HoldfastError."""

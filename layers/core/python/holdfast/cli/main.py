@@ -126,9 +126,12 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        from holdfast.aws.faults import translate
+        from holdfast.aws.faults import from_boto
 
-        return _report(translate(error))
+        translated = from_boto(error, action="the AWS call")
+        if translated is None:
+            raise
+        return _report(translated)
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ def _table(result: Any) -> str:
 
     rows = _rows(result)
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(*[Text(column) for column in columns])
+    table = Table(*columns)
     for row in rows:
         table.add_row(*[Text(_scalar(row.get(column))) for column in columns])
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)

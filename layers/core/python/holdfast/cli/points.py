@@ -35,15 +35,17 @@ def row(point: RestorePoint) -> dict[str, Any]:
 
 
 def find_point(cli: CommandContext, instance_id: str, point_id: str = "") -> dict[str, Any]:
-    """The point of that id, the newest one without; an image-level backup is preferred. Raises NotFoundError."""
+    """The point of that id, or the newest; a backup before a snapshot. Raises NotFoundError."""
     found = [
         point
-        for point in cli.services().catalog.points(instance_id)
+        for point in cli.services.catalog.points(instance_id)
         if point.complete and (not point_id or point.point_id == point_id)
     ]
     if not found:
         raise NotFoundError(
-            f"There is no restore point {point_id} of {instance_id}." if point_id else "There is no restore point.",
+            f"There is no restore point {point_id} of {instance_id}."
+            if point_id
+            else "There is no restore point.",
             resource=instance_id,
             remedy="List them with: holdfast points list --instance " + instance_id,
         )
@@ -60,4 +62,4 @@ def list_points(
 ) -> None:
     """List restore points of an instance, oldest first."""
     cli: CommandContext = context.obj
-    cli.emit([row(point) for point in cli.services().catalog.points(instance, kind)])
+    cli.emit([row(point) for point in cli.services.catalog.points(instance, kind)])

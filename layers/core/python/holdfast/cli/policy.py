@@ -26,7 +26,7 @@ def _next(policy: SchedulePolicy, cli: CommandContext, count: int) -> list[dict[
 
     return [
         {"at": slot.at.isoformat(), "makes": sorted(kind.value for kind in slot.products)}
-        for slot in next_slots(policy, cli.services().clock.now(), count)
+        for slot in next_slots(policy, cli.services.clock.now(), count)
     ]
 
 
@@ -71,5 +71,7 @@ def start(
     _policy(cli, name)
     started = cli.invoke("start-session", {"policy": name, "manual": True})
     if wait and started.get("started"):
-        cli.wait(cli.execution_arn("session", started["session_id"]), say=lambda: f"{started['session_id']} runs")
+        cli.wait(
+            cli.execution_arn("session", started["session_id"]), say=lambda: f"{started['session_id']} runs"
+        )
     cli.emit(started)

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from holdfast.cli.context import CommandContext
 from holdfast.cli.points import find_point
-from holdfast.cli.repository import PasswordFile, open_repository
-from holdfast.errors import ConfigurationError, ConflictError
+from holdfast.cli.repository import PasswordFile, RepositoryName, open_repository
+from holdfast.errors import ConfigurationError, ConflictError, NotFoundError
+
+if TYPE_CHECKING:
+    from holdfast.repository.layout import PointName
+    from holdfast.repository.manifest import PointManifest, VolumeManifest
+    from holdfast.repository.repository import Repository
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -145,12 +150,36 @@ def instance(
     _run(cli, {**request, "instance": settings}, dry_run=dry_run, yes=yes)
 
 
+def _point_name(repository: Repository, instance_id: str, point_id: str) -> PointName:
+    """The named point, or the newest of the instance. Raises NotFoundError."""
+    from holdfast.repository.layout import point_name
+
+    if point_id:
+        return point_name(instance_id, point_id)
+    found = max(repository.list_points(instance_id), default=None, key=lambda name: name.point_id)
+    if found is None:
+        raise NotFoundError("The repository has no restore point of this instance.", resource=instance_id)
+    return found
+
+
+def _volume(manifest: PointManifest, wanted: str) -> VolumeManifest:
+    """The volume of that id or device; the root volume without. Raises NotFoundError."""
+    roots = {volume.volume_id for volume in manifest.configuration.instance.volumes if volume.root}
+    for volume in manifest.volumes:
+        if wanted in (volume.volume_id, volume.device) or (not wanted and volume.volume_id in roots):
+            return volume
+    known = ", ".join(f"{volume.volume_id} ({volume.device})" for volume in manifest.volumes)
+    raise NotFoundError(
+        f"The restore point has no {f'volume {wanted}' if wanted else 'root volume'}; it has {known}.",
+        resource=manifest.point_id,
+        remedy="Name one with --volume.",
+    )
+
+
 @app.command()
 def image(
     context: typer.Context,
-    repository: Annotated[
-        str, typer.Option(help="Name in the configuration, s3://bucket/prefix, or file:///directory.")
-    ],
+    repository: RepositoryName,
     instance: InstanceId,
     destination: Annotated[Path, typer.Argument(help="Raw image to write; sparse where the volume is zero.")],
     point: PointId = "",
@@ -168,18 +197,20 @@ def image(
             "The file exists already.", resource=str(destination), remedy="Choose another name."
         )
     opened = open_repository(cli, repository, password_file)
-    manifest = opened.latest_point(instance) if not point else opened.read_point_named(instance, point)
-    chosen = manifest.volume(volume)
+    manifest = opened.read_point(_point_name(opened, instance, point))
+    chosen = _volume(manifest, volume)
+    done = 0
+
+    def tell(blocks: int) -> None:
+        nonlocal done
+        done += blocks
+        cli.progress.update(f"{chosen.device or chosen.volume_id}: {done} blocks written")
+
     with destination.open("w+b") as file:
-        written = restore_image(
-            opened,
-            chosen,
-            file.fileno(),
-            progress=lambda done, of: cli.progress.update(f"{done} of {of} blocks"),
-        )
+        written = restore_image(chosen.segments, chosen.size_bytes, opened, file.fileno(), progress=tell)
     digest = hashlib.sha256()
-    with destination.open("rb") as file:
-        while chunk := file.read(1 << 22):
+    with destination.open("rb") as content:
+        while chunk := content.read(1 << 22):
             digest.update(chunk)
     cli.emit(
         {

@@ -21,7 +21,7 @@ def list_sessions(
 ) -> None:
     """List sessions, oldest first."""
     cli: CommandContext = context.obj
-    services = cli.services()
+    services = cli.services
     now = services.clock.now()
     found = services.catalog.sessions(now - timedelta(days=days), now + timedelta(minutes=1))
     cli.emit([one.model_dump(mode="json", exclude={"problems"}) for one in found])
@@ -31,7 +31,7 @@ def list_sessions(
 def show(context: typer.Context, session_id: str) -> None:
     """Show a session with the outcome of every instance; exit code 1 when it failed, 3 for warnings."""
     cli: CommandContext = context.obj
-    catalog = cli.services().catalog
+    catalog = cli.services.catalog
     found = catalog.read_session(session_id)
     outcomes = [Outcome.model_validate(body["outcome"]) for _, body in catalog.parts(session_id, "outcome/")]
     cli.emit(

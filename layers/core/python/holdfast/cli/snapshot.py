@@ -13,9 +13,9 @@ from holdfast.cli.restore import Tags, parse_tags
 def snapshot(
     context: typer.Context,
     instance: Annotated[str, typer.Argument(help="Instance id.")],
-    account: Annotated[str, typer.Option(help="Its account; needed when the role is an organization's.")] = "",
-    role: Annotated[str, typer.Option(help="Role or organization of the configuration; default: the account's.")] = "",
-    keep_days: Annotated[int, typer.Option("--keep-days", min=0, help="Days to keep it; 0: until removed.")] = 0,
+    account: Annotated[str, typer.Option(help="Its account; default: of its role or earlier points.")] = "",
+    role: Annotated[str, typer.Option(help="Role or organization of the configuration.")] = "",
+    keep_days: Annotated[int, typer.Option("--keep-days", min=0, help="0: until it is removed.")] = 0,
     tag: Tags = [],  # noqa: B006
     copy_region: Annotated[str, typer.Option("--copy-region", help="Copy it to this Region.")] = "",
     copy_account: Annotated[str, typer.Option("--copy-account", help="Copy it to this account.")] = "",

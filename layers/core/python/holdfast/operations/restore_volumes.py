@@ -6,17 +6,18 @@ derive from the restore id. Only what carries this restore's tag is ever removed
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from holdfast.dataplane.restore import linear_checksum, volume_digests
 from holdfast.errors import ConflictError, NotFoundError, PermanentError, SourceGoneError
 from holdfast.model import tags as names
 from holdfast.model.ids import client_token
 from holdfast.model.inventory import AttachedVolume, InstanceConfiguration
 from holdfast.model.restore import RestoredVolume, RestorePlan, RestoreRequest
 from holdfast.model.restore_point import Kind
+from holdfast.repository.layout import point_name
 
 if TYPE_CHECKING:
     from holdfast.operations.services import RestoreServices
@@ -77,7 +78,7 @@ def _plan_backup(
     request: RestoreRequest, services: RestoreServices
 ) -> tuple[RestorePlan, list[dict[str, Any]], InstanceConfiguration]:
     repository = services.repository(request.repository)
-    manifest = repository.read_point(request.instance_id, request.point_id)
+    manifest = repository.read_point(point_name(request.instance_id, request.point_id))
     attached = {volume.volume_id: volume for volume in manifest.configuration.instance.volumes}
     writer = services.snapshot_writer(request.target.account, request.target.region)
     volumes, items = [], []
@@ -97,13 +98,16 @@ def _plan_backup(
             {
                 "restore_id": request.restore_id,
                 "repository": request.repository,
-                "target": request.target.model_dump(mode="json"),
+                "account": request.target.account,
+                "region": request.target.region,
                 "snapshot_id": snapshot_id,
-                "segment": segment.to_json(),
+                "segment": number,
+                "ref": ref.to_json(),
                 "cursor": 0,
+                "blocks_written": 0,
             }
-            for segment in stored[volume.volume_id].segments
-            if segment.allocated
+            for number, ref in enumerate(stored[volume.volume_id].segments)
+            if ref is not None
         ]
     plan = RestorePlan(
         restore_id=request.restore_id,
@@ -191,16 +195,13 @@ def complete_restore(plan: RestorePlan, services: RestoreServices) -> Mapping[st
     if not plan.request.repository:
         return {"completed": 0}
     repository = services.repository(plan.request.repository)
-    manifest = repository.read_point(plan.request.instance_id, plan.request.point_id)
+    manifest = repository.read_point(point_name(plan.request.instance_id, plan.request.point_id))
     stored = {volume.volume_id: volume for volume in manifest.volumes}
     writer = services.snapshot_writer(plan.request.target.account, plan.request.target.region)
     for volume in plan.volumes:
-        aggregate, count = hashlib.sha256(), 0
-        for segment in stored[volume.source.volume_id].segments:
-            for digest in repository.digests(segment):
-                aggregate.update(digest)
-                count += 1
-        writer.complete(volume.snapshot_id, count, aggregate.digest())
+        segments = stored[volume.source.volume_id].segments
+        count, aggregate = linear_checksum(volume_digests(segments, repository))
+        writer.complete(volume.snapshot_id, count, aggregate)
     return {"completed": len(plan.volumes)}
 
 
