@@ -36,8 +36,8 @@ language server completes and checks it:
 ```
 
 A duration is written as `35 days`, `6 months` or `7 years` (also `35d`, `6m`, `7y`), or as a mapping with
-exactly one of `days`, `months`, `years`. Days, months and years are those of the calendar in the policy's time
-zone.
+exactly one of `days`, `months`, `years`. Days, months and years are those of the calendar in the policy's
+time zone.
 """
 
 

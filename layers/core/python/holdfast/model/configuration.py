@@ -184,6 +184,13 @@ class ReplicaTarget(Settable):
         "", description="Name of a role in the target account; empty: the instance's own account"
     )
     key_arn: Annotated[KeyArn, Field(description="KMS key of the target Region")] = ""
+    transfer_key_arn: Annotated[
+        KeyArn,
+        Field(
+            description="Key of the source account and Region; snapshots under the default key are copied under it "
+            "before another account may have them"
+        ),
+    ] = ""
     encrypt: Literal["all", "encrypted_only"] = Field(
         "encrypted_only", description="Whether the key encrypts all volumes, or those encrypted at the source"
     )

@@ -1,0 +1,203 @@
+"""When an SLA-based policy runs in a Region, and which flags, replicas and archives its successes earn.
+
+Flags follow success, not the clock: the first successful restore point of a weekly or monthly day carries
+that flag, whenever it is made. Windows are local to the source Region and their end is excluded. Source:
+policies.md 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from holdfast.errors import ConfigurationError
+from holdfast.model.configuration import Configuration
+from holdfast.model.firings import Days, days_of_month, weekday_numbers
+from holdfast.model.regions import TIME_ZONES
+from holdfast.model.restore_point import Flag, Kind
+from holdfast.model.schedules import Keep
+from holdfast.model.settable import minutes
+from holdfast.model.sla import Cadences, SlaArchives, SlaReplicas, SlaTemplate, Window
+from holdfast.model.wall_clock import instant
+from holdfast.planning.retention import Rule
+
+_DAY = timedelta(days=1)
+_WHOLE_DAY = 1440
+
+
+@dataclass(frozen=True, slots=True)
+class SlaSlot:
+    """One instant (UTC) at which a session runs in a Region.
+
+    ``day`` is the local date on which its window opened.
+    """
+
+    at: datetime
+    day: date
+    products: frozenset[Kind]
+
+
+def region_zone(configuration: Configuration, region: str) -> ZoneInfo:
+    """The time zone of a Region. Raises ConfigurationError for one that is in no table."""
+    name = configuration.region_time_zones.get(region) or TIME_ZONES.get(region)
+    if name is None:
+        raise ConfigurationError(
+            f"The time zone of {region} is not known.", resource=region, remedy="Add it to region_time_zones."
+        )
+    return ZoneInfo(name)
+
+
+def window_length(window: Window) -> int:
+    """Minutes that a window is open; equal ends mean the whole day."""
+    return (minutes(window.end) - minutes(window.start)) % _WHOLE_DAY or _WHOLE_DAY
+
+
+def runs(window: Window, interval: int) -> tuple[int, ...]:
+    """Minutes after the midnight before the window opens, of every run.
+
+    One each ``interval`` minutes, end excluded.
+    """
+    start = minutes(window.start)
+    return tuple(range(start, start + window_length(window), interval))
+
+
+def _on_days(cadences: Cadences) -> tuple[Days, ...]:
+    """Days on which anything is due.
+
+    Every day with a daily cadence, otherwise the weekly and monthly ones.
+    """
+    if cadences.daily:
+        return (Days(),)
+    weekly = (Days(weekday_numbers(cadences.weekly.days)),) if cadences.weekly else ()
+    monthly = (days_of_month(cadences.monthly.run_on, cadences.monthly.months),) if cadences.monthly else ()
+    return (*weekly, *monthly)
+
+
+def _product_runs(
+    cadences: Cadences | None, window: Window, on: date, zone: ZoneInfo
+) -> tuple[datetime, ...]:
+    if cadences is None or not any(days.match(on) for days in _on_days(cadences)):
+        return ()
+    wanted = runs(window, cadences.daily.interval) if cadences.daily else runs(window, _WHOLE_DAY)
+    at = (instant(on + _DAY * (minute // _WHOLE_DAY), minute % _WHOLE_DAY, zone) for minute in wanted)
+    return tuple(dict.fromkeys(at))
+
+
+def expected(template: SlaTemplate, kind: Kind, on: date, zone: ZoneInfo) -> tuple[datetime, ...]:
+    """The instants at which ``kind`` (snapshot or backup) is due in the window that opens on ``on``."""
+    if kind is Kind.SNAPSHOT:
+        return _product_runs(template.snapshots, template.snapshot_window, on, zone)
+    return _product_runs(template.backups, template.backup_window, on, zone)
+
+
+def sla_slots(template: SlaTemplate, zone: ZoneInfo, start: datetime, end: datetime) -> Iterator[SlaSlot]:
+    """The slots with ``start <= at < end`` in order, each instant once."""
+    found: dict[datetime, tuple[date, set[Kind]]] = {}
+    on, last = start.astimezone(zone).date() - 2 * _DAY, end.astimezone(zone).date() + _DAY
+    while on <= last:
+        for kind in (Kind.SNAPSHOT, Kind.BACKUP):
+            for at in expected(template, kind, on, zone):
+                if start <= at < end:
+                    found.setdefault(at, (on, set()))[1].add(kind)
+        on += _DAY
+    for at in sorted(found):
+        day, kinds = found[at]
+        yield SlaSlot(at, day, frozenset(kinds))
+
+
+def is_open(window: Window, zone: ZoneInfo, now: datetime) -> date | None:
+    """The local date on which the window that is open at ``now`` opened; None while it is closed."""
+    today = now.astimezone(zone).date()
+    for on in (today - _DAY, today):
+        closes = minutes(window.start) + window_length(window)
+        opened = instant(on, minutes(window.start), zone)
+        closed = instant(on + _DAY * (closes // _WHOLE_DAY), closes % _WHOLE_DAY, zone)
+        if opened <= now < closed:
+            return on
+    return None
+
+
+def closes_at(window: Window, zones: Iterable[ZoneInfo], on: date) -> datetime:
+    """When the windows that opened on the local date ``on`` have closed in all Regions."""
+    closes = minutes(window.start) + window_length(window)
+    return max(instant(on + _DAY * (closes // _WHOLE_DAY), closes % _WHOLE_DAY, zone) for zone in zones)
+
+
+def earned_flags(cadences: Cadences, day: date, taken: Collection[Flag]) -> frozenset[Flag]:
+    """The flags of a successful point of the window day ``day``, given the flags that day's earlier
+    points took.
+    """
+    flags = {Flag.DAILY} if cadences.daily else set()
+    if cadences.weekly and Days(weekday_numbers(cadences.weekly.days)).match(day):
+        flags |= {Flag.WEEKLY} - set(taken)
+    if cadences.monthly and days_of_month(cadences.monthly.run_on, cadences.monthly.months).match(day):
+        flags |= {Flag.MONTHLY} - set(taken)
+    return frozenset(flags)
+
+
+def replica_due(replicas: SlaReplicas, day: date, replicated: Iterable[date]) -> bool:
+    """Whether a snapshot of ``day`` is the first of its day, week (from Monday) or month that is
+    replicated.
+    """
+    period = _period(replicas.every, day)
+    return all(_period(replicas.every, earlier) != period for earlier in replicated)
+
+
+def _period(every: str, day: date) -> tuple[int, ...]:
+    if every == "week":
+        return tuple(day.isocalendar()[:2])
+    return (day.year, day.month) if every == "month" else (day.year, day.month, day.day)
+
+
+def archive_due(archives: SlaArchives, day: date, archived: Iterable[date]) -> bool:
+    """Whether a successful backup of ``day`` is the month's first, in a month that archives."""
+    return day.month in archives.months and (day.year, day.month) not in {
+        (on.year, on.month) for on in archived
+    }
+
+
+def sla_rule(template: SlaTemplate, kind: Kind, zone: ZoneInfo, keep_last: int = 1) -> Rule:
+    """What an SLA template keeps of one kind, by age.
+
+    Flags from before the template age by its longest time.
+    """
+    keep: dict[Flag, int | Keep] = {}
+    if kind is Kind.ARCHIVE:
+        return _single(template.archives.keep if template.archives else None, zone, keep_last)
+    if kind is Kind.REPLICA:
+        return _single(template.replicas.keep if template.replicas else None, zone, keep_last)
+    cadences = template.snapshots if kind is Kind.SNAPSHOT else template.backups
+    if cadences is None:
+        return Rule(keep, zone, keep_last)
+    for flag, cadence in (
+        (Flag.DAILY, cadences.daily),
+        (Flag.WEEKLY, cadences.weekly),
+        (Flag.MONTHLY, cadences.monthly),
+    ):
+        if cadence:
+            keep[flag] = cadence.keep
+    longest = max((each for each in keep.values() if isinstance(each, Keep)), key=_days, default=None)
+    return Rule(keep, zone, keep_last, longest)
+
+
+def _single(keep: Keep | None, zone: ZoneInfo, keep_last: int) -> Rule:
+    return Rule(dict.fromkeys(Flag, keep) if keep else {}, zone, keep_last, keep)
+
+
+def _days(keep: Keep) -> int:
+    return keep.days or 31 * (keep.months or 0) or 366 * (keep.years or 0)
+
+
+def never_pauses(template: SlaTemplate, zones: Iterable[ZoneInfo], on: date) -> bool:
+    """Whether, over all Regions, some backup window is open at every moment of the day ``on`` (UTC)."""
+    covered: set[int] = set()
+    for zone in zones:
+        for day in (on - _DAY, on, on + _DAY):
+            closes = closes_at(template.backup_window, (zone,), day)
+            opens = instant(day, minutes(template.backup_window.start), zone)
+            first = int((opens - datetime(on.year, on.month, on.day, tzinfo=UTC)).total_seconds() // 60)
+            last = first + int((closes - opens).total_seconds() // 60)
+            covered.update(range(max(first, 0), min(last, _WHOLE_DAY)))
+    return len(covered) == _WHOLE_DAY
