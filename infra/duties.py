@@ -1,13 +1,15 @@
 """Which roles Holdfast assumes in which account, and what for.
 
 The same answer renders three things that must agree: the roles in the spoke stacks, their trust policies, and
-the right of the functions to assume them.
+the right of the functions to assume them. It follows how roles are chosen at run time (`planning.roles`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 
 from holdfast.model.configuration import Configuration, Organization
 
@@ -20,18 +22,19 @@ class Duty(StrEnum):
     ORGANIZATION = "organization"
 
 
-DEFAULT_NAMES = {Duty.BACKUP: "HoldfastBackup", Duty.RESTORE: "HoldfastRestore"}
-
-
 @dataclass(frozen=True, slots=True, order=True)
 class SpokeRole:
-    """One role in one account. ``path`` starts and ends with a slash."""
+    """One role in one account. ``path`` starts and ends with a slash.
+
+    No external id means that none is asked for. ``in_organization`` roles ask that the caller belongs to the
+    Organization.
+    """
 
     account: str
-    duty: Duty
+    path: str
     name: str
-    path: str = "/"
-    external_id: str = ""
+    duties: tuple[Duty, ...]
+    external_ids: tuple[str, ...] = ()
     in_organization: bool = False
 
 
@@ -42,38 +45,60 @@ def _split(arn: str) -> tuple[str, str, str]:
     return account, f"{path}/", name
 
 
-def member_roles(organization: Organization) -> tuple[SpokeRole, ...]:
-    """The roles of every member account; their account is known only where they are deployed."""
+def _some(external_id: str) -> tuple[str, ...]:
+    return (external_id,) if external_id else ()
+
+
+def member_roles(organization: Organization, account: str = "") -> tuple[SpokeRole, ...]:
+    """The roles of every member account of an Organization."""
     names = {Duty.BACKUP: organization.backup_role_name, Duty.RESTORE: organization.restore_role_name}
     return tuple(
-        SpokeRole("", duty, name, external_id=organization.external_id, in_organization=True)
+        SpokeRole(account, "/", name, (duty,), _some(organization.external_id), True)
         for duty, name in names.items()
     )
 
 
-def spoke_roles(configuration: Configuration) -> tuple[SpokeRole, ...]:
-    """Every role that a plain spoke stack makes, sorted.
-
-    A configured role is for backups when a policy works through it, or when its name does not speak of
-    restoring; an account with nothing but a backup role gets the standard restore role beside it.
-    """
-    sources = {policy.source.role for policy in configuration.policies if policy.source.role}
-    roles: set[SpokeRole] = set()
+def _configured(configuration: Configuration) -> Iterator[SpokeRole]:
+    """Roles configured one by one. The first of an account also restores; others restore by their name."""
+    sources = {policy.source.role for policy in (*configuration.policies, *configuration.sla_policies)}
+    first: set[str] = set()
     for role in configuration.roles:
         account, path, name = _split(role.arn)
-        restores = role.name not in sources and "restore" in name.lower()
-        duty = Duty.RESTORE if restores else Duty.BACKUP
-        roles.add(SpokeRole(account, duty, name, path, role.external_id))
+        named_so = "restore" in name.lower()
+        duties = [Duty.BACKUP] if role.name in sources or not named_so else []
+        if named_so or account not in first:
+            duties.append(Duty.RESTORE)
+        first.add(account)
+        yield SpokeRole(account, path, name, tuple(duties), _some(role.external_id))
+
+
+def _of_management(organization: Organization) -> Iterator[SpokeRole]:
+    account, path, name = _split(organization.management_role)
+    yield SpokeRole(account, path, name, (Duty.ORGANIZATION,), _some(organization.external_id), True)
+    yield from member_roles(organization, account)
+
+
+def _merged(same: list[SpokeRole]) -> SpokeRole:
+    """One role that several entries of the configuration name."""
+    first = same[0]
+    ids = {external_id for role in same for external_id in role.external_ids}
+    return SpokeRole(
+        first.account,
+        first.path,
+        first.name,
+        tuple(duty for duty in Duty if any(duty in role.duties for role in same)),
+        tuple(sorted(ids)) if all(role.external_ids for role in same) else (),
+        all(role.in_organization for role in same),
+    )
+
+
+def spoke_roles(configuration: Configuration) -> tuple[SpokeRole, ...]:
+    """Every role that a plain spoke stack makes, sorted."""
+    roles = [*_configured(configuration)]
     for organization in configuration.organizations:
-        account, path, name = _split(organization.management_role)
-        roles.add(SpokeRole(account, Duty.ORGANIZATION, name, path, organization.external_id, True))
-        roles |= {replace(role, account=account) for role in member_roles(organization)}
-    for role in sorted(roles):
-        beside = {other.duty for other in roles if other.account == role.account}
-        if role.duty is Duty.BACKUP and Duty.RESTORE not in beside:
-            name = DEFAULT_NAMES[Duty.RESTORE]
-            roles.add(SpokeRole(role.account, Duty.RESTORE, name, external_id=role.external_id))
-    return tuple(sorted(roles))
+        roles += _of_management(organization)
+    grouped = groupby(sorted(roles), key=lambda role: (role.account, role.path, role.name))
+    return tuple(_merged(list(same)) for _, same in grouped)
 
 
 def assumable(configuration: Configuration, duty: Duty, partition: str) -> tuple[str, ...]:
@@ -81,11 +106,12 @@ def assumable(configuration: Configuration, duty: Duty, partition: str) -> tuple
     fixed = {
         f"arn:{partition}:iam::{role.account}:role{role.path}{role.name}"
         for role in spoke_roles(configuration)
-        if role.duty is duty
+        if duty in role.duties
     }
-    names = {
-        Duty.BACKUP: [organization.backup_role_name for organization in configuration.organizations],
-        Duty.RESTORE: [organization.restore_role_name for organization in configuration.organizations],
-        Duty.ORGANIZATION: [],
-    }[duty]
-    return tuple(sorted(fixed | {f"arn:{partition}:iam::*:role/{name}" for name in names}))
+    anywhere = {
+        f"arn:{partition}:iam::*:role/{role.name}"
+        for organization in configuration.organizations
+        for role in member_roles(organization)
+        if duty in role.duties
+    }
+    return tuple(sorted(fixed | anywhere))

@@ -14,7 +14,7 @@ from infra import permissions as may
 from infra.duties import Duty, assumable
 from infra.names import Place, Site
 from infra.permissions import Grant
-from infra.statements import Statement
+from infra.statements import Statement, without_repeats
 
 FUNCTIONS_DIRECTORY: Final = Path(__file__).parent.parent / "functions"
 
@@ -49,17 +49,7 @@ class Row:
             *assumed,
             *(statement for grant in self.grants for statement in grant(site)),
         )
-        return _without_repeats(pieces)
-
-
-def _without_repeats(statements: tuple[Statement, ...]) -> tuple[Statement, ...]:
-    """Pieces may overlap: what an earlier statement with the same sid says is said once."""
-    seen: dict[str, Statement] = {}
-    for statement in statements:
-        known = seen.setdefault(statement.sid, statement)
-        if known != statement:
-            raise ValueError(f"Two different IAM statements are called {statement.sid}")
-    return tuple(seen.values())
+        return without_repeats(pieces)
 
 
 # A worker is bound by the network (75 MiB/s into a function), where it uses half a vCPU: 1,024 MB give 0.58.

@@ -119,10 +119,7 @@ def administrator(configuration: Configuration) -> tuple[Statement, ...]:
         allow("RunMaintenance", "lambda:InvokeFunction", hub.function_arn("expire_backups")),
         *may.assume(hub, "organization", assumable(configuration, Duty.ORGANIZATION, hub.partition)),
     )
-    known: dict[str, Statement] = {}
-    for statement in statements:
-        known.setdefault(statement.sid, statement)
-    return tuple(known.values())
+    return tuple({statement.sid: statement for statement in statements}.values())
 
 
 POLICIES: Final = {

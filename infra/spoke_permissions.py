@@ -14,7 +14,7 @@ from holdfast.model.configuration import Configuration
 from infra.duties import Duty, SpokeRole
 from infra.function_table import assumers
 from infra.names import Site
-from infra.statements import Statement, allow
+from infra.statements import Statement, allow, without_repeats
 
 _READ_ONLY: Final = "EC2 offers no resources for these read-only actions."
 _ANY_ID: Final = "Ids are made at run time; Region and id stay open, the condition binds what matters."
@@ -118,6 +118,14 @@ def backup(spoke: Spoke) -> tuple[Statement, ...]:
             because=_ANY_ID,
         ),
         allow("CopySources", "ec2:CopySnapshot", snapshots, when=spoke.ours, because=_ANY_ID),
+        # Tags of a snapshot that another account shares are not visible here; that account chose to share it.
+        allow(
+            "CopySharedSources",
+            "ec2:CopySnapshot",
+            snapshots,
+            when={"StringNotEquals": {"ec2:Owner": spoke.account}},
+            because=_ANY_ID,
+        ),
         spoke.tagging("TagNewSnapshots", (snapshots,), "CreateSnapshot", "CreateSnapshots", "CopySnapshot"),
         spoke.retagging("RetagSnapshots", snapshots),
         allow("ShareSnapshots", "ec2:ModifySnapshotAttribute", snapshots, when=shared, because=_ANY_ID),
@@ -212,7 +220,12 @@ def organization(spoke: Spoke) -> tuple[Statement, ...]:
     )
 
 
-STATEMENTS: Final = {Duty.BACKUP: backup, Duty.RESTORE: restore, Duty.ORGANIZATION: organization}
+PIECES: Final = {Duty.BACKUP: backup, Duty.RESTORE: restore, Duty.ORGANIZATION: organization}
+
+
+def statements_of(spoke: Spoke, duties: tuple[Duty, ...]) -> tuple[Statement, ...]:
+    """Everything that a role with these duties may do."""
+    return without_repeats(statement for duty in duties for statement in PIECES[duty](spoke))
 
 
 def trust(configuration: Configuration, role: SpokeRole, organization_id: str = "") -> dict[str, Any]:
@@ -222,10 +235,11 @@ def trust(configuration: Configuration, role: SpokeRole, organization_id: str = 
     working when that role is deleted and made again. ``organization_id`` may be a pattern or a parameter.
     """
     site = Site.hub(configuration)
-    callers = [site.role_pattern(verb) for verb in assumers(role.duty)]
+    verbs = dict.fromkeys(verb for duty in role.duties for verb in assumers(duty))
+    callers = [site.role_pattern(verb) for verb in verbs]
     when: dict[str, dict[str, Any]] = {"ArnLike": {"aws:PrincipalArn": callers}}
-    if role.external_id:
-        when["StringEquals"] = {"sts:ExternalId": role.external_id}
+    if role.external_ids:
+        when["StringEquals"] = {"sts:ExternalId": list(role.external_ids)}
     if organization_id:
         when["StringLike"] = {"aws:PrincipalOrgID": organization_id}
     return {

@@ -17,14 +17,14 @@ from holdfast.model.configuration import Configuration
 from infra.constructs.site import output
 from infra.duties import Duty, SpokeRole
 from infra.names import digest
-from infra.spoke_permissions import STATEMENTS, Spoke, trust
+from infra.spoke_permissions import Spoke, statements_of, trust
 from infra.statements import acknowledge_wildcards, policy_document
 
 ANY_ORGANIZATION: Final = "o-*"
-_DESCRIPTIONS: Final = {
-    Duty.BACKUP: "Holdfast: snapshots of instances, and reading them for image-level backups",
-    Duty.RESTORE: "Holdfast: restores of volumes and instances",
-    Duty.ORGANIZATION: "Holdfast: accounts and units of the Organization",
+_PURPOSES: Final = {
+    Duty.BACKUP: "snapshots of instances, and reading them for image-level backups",
+    Duty.RESTORE: "restores of volumes and instances",
+    Duty.ORGANIZATION: "accounts and units of the Organization",
 }
 
 
@@ -47,14 +47,15 @@ def deploy_roles(
         organization_parameter(scope).value_as_string if any(role.in_organization for role in roles) else ""
     )
     for role in roles:
-        statements = STATEMENTS[role.duty](Spoke(configuration, account))
-        name = f"{role.duty.capitalize()}{digest(role.path + role.name)}"
+        statements = statements_of(Spoke(configuration, account), role.duties)
+        name = f"{''.join(duty.capitalize() for duty in role.duties)}{digest(role.path + role.name)}"
+        description = f"Holdfast: {'; '.join(_PURPOSES[duty] for duty in role.duties)}"
         made = iam.Role(
             scope,
             name,
             role_name=role.name,
             path=role.path,
-            description=_DESCRIPTIONS[role.duty],
+            description=description,
             max_session_duration=cdk.Duration.hours(1),
             assumed_by=iam.AccountPrincipal(configuration.backup_account),
             inline_policies={"Allowed": policy_document(statements)},
@@ -64,7 +65,7 @@ def deploy_roles(
         resource.assume_role_policy_document = trust(  # type: ignore[union-attr]
             configuration, role, belongs if role.in_organization else ""
         )
-        output(scope, f"{name}RoleArn", made.role_arn, _DESCRIPTIONS[role.duty])
+        output(scope, f"{name}RoleArn", made.role_arn, description)
 
 
 class SpokeStack(cdk.Stack):

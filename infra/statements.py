@@ -63,6 +63,15 @@ def allow(
     return Statement(sid, tuple(named), resources, when or {}, because)
 
 
+def without_repeats(statements: Iterable[Statement]) -> tuple[Statement, ...]:
+    """Statements of pieces that overlap, each once. Raises ValueError when two with one name differ."""
+    known: dict[str, Statement] = {}
+    for statement in statements:
+        if known.setdefault(statement.sid, statement) != statement:
+            raise ValueError(f"Two different IAM statements are called {statement.sid}")
+    return tuple(known.values())
+
+
 def policy_document(statements: Iterable[Statement]) -> iam.PolicyDocument:
     """A policy document of these statements, in this order."""
     document = {"Version": "2012-10-17", "Statement": [statement.document() for statement in statements]}

@@ -21,18 +21,23 @@ NO_BUNDLING: Final[dict[str, Any]] = {"aws:cdk:bundling-stacks": []}
 
 
 def command_line_app() -> cdk.App:
-    """The app as the command line wants it: output and context come from its environment."""
-    app = cdk.App()
+    """The app as the command line wants it: its environment tells the output and overrides the context."""
+    app = cdk.App(context=feature_flags())
     if app.node.try_get_context("bundling") in (False, "false"):
         for key, value in NO_BUNDLING.items():
             app.node.set_context(key, value)
     return app
 
 
+def feature_flags() -> dict[str, Any]:
+    """The context of cdk.json."""
+    described: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))
+    return dict(described.get("context", {}))
+
+
 def application(outdir: Path, *, bundling: bool) -> cdk.App:
     """An app that writes its assembly to ``outdir``; without bundling, the dependencies layer stays empty."""
-    described: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))
-    context = {**described.get("context", {}), **({} if bundling else NO_BUNDLING)}
+    context = {**feature_flags(), **({} if bundling else NO_BUNDLING)}
     return cdk.App(outdir=str(outdir), context=context, analytics_reporting=False)
 
 

@@ -37,7 +37,7 @@ RUNTIME: Final = lambda_.Runtime.PYTHON_3_13
 ARCHITECTURE: Final = lambda_.Architecture.ARM_64
 PYTHON: Final = "3.13"
 PLATFORMS: Final = ("manylinux2014_aarch64", "manylinux_2_17_aarch64", "manylinux_2_28_aarch64", "any")
-GENERATED: Final = ["**/__pycache__", "**/*.pyc", "**/.DS_Store"]
+GENERATED: Final = ["**/__pycache__", "**/*.pyc", "**/.*"]
 
 
 def _compiler() -> str:
@@ -130,7 +130,10 @@ def _layer(scope: Construct, name: str, code: lambda_.Code, description: str) ->
     )
 
 
-def _dependencies_code() -> lambda_.Code:
+def _dependencies_code(scope: Construct) -> lambda_.Code:
+    if not cdk.Stack.of(scope).bundling_required:
+        # Under the hash of the full layer, an empty one could take its place in the asset bucket for good.
+        return lambda_.Code.from_asset(str(DEPENDENCIES))
     compiler = _compiler()
     identity = dependencies_hash(bool(compiler))
     return lambda_.Code.from_asset(
@@ -157,7 +160,7 @@ def layers(scope: Construct, configuration: Configuration) -> Layers:
     """The three layers, from what changes rarely to what changes often."""
     core = lambda_.Code.from_asset(str(CORE), exclude=[*GENERATED, "python/holdfast/cli"])
     return Layers(
-        dependencies=_layer(scope, "Dependencies", _dependencies_code(), "Third-party libraries"),
+        dependencies=_layer(scope, "Dependencies", _dependencies_code(scope), "Third-party libraries"),
         core=_layer(scope, "Core", core, "The Holdfast library"),
         configuration=_configuration_layer(scope, configuration),
     )

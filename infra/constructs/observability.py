@@ -199,7 +199,7 @@ def _outcome_widgets() -> list[cloudwatch.IWidget]:
     """What sessions reported, by policy."""
 
     def search(name: str) -> cloudwatch.MathExpression:
-        expression = f"SEARCH('{{Holdfast,service,policy}} MetricName=\"{name}\"', 'Sum', 86400)"
+        expression = f"SEARCH('{{Holdfast,Policy}} MetricName=\"{name}\"', 'Sum', 86400)"
         return cloudwatch.MathExpression(expression=expression, using_metrics={}, period=DAY, label="")
 
     return [
