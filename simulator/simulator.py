@@ -16,16 +16,18 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ConnectionClosedError
 from moto.core.botocore_stubber import BotocoreStubber, MockRawResponse
-from moto.core.models import mock_aws
+from moto import mock_aws
 
 from holdfast.errors import ConfigurationError
 from simulator import calls, clock, ebs, ec2, kms, populate, s3, state
 from simulator.calls import Answer, Call
+from simulator.ebs_direct import EbsDirect
 from simulator.faults import FaultPlan, SimulatedCrash, flip_bit
 from simulator.identities import Identities
 from simulator.server import LoopbackServer
@@ -91,6 +93,7 @@ class Simulator:
         self.crashed: set[str] = set()
         self.identities = Identities(self.clock)
         self.ebs = ebs.ElasticBlockStore(self.directory, self.clock, self.world.ebs)
+        self.ebs_direct = EbsDirect(self.ebs)
         self.s3 = s3.Buckets(self.directory / "buckets")
         self._counting = threading.Lock()
 
@@ -219,7 +222,6 @@ def _answer_in_process(
     credential = calls.credential_of(request.headers)
     if not stub.enabled or _open is None or credential is None or request.url.startswith("http://127.0.0.1"):
         return _moto_stub(stub, event_name, request)
-    body = request.body.encode() if isinstance(request.body, str) else request.body
     service = calls.service_of(credential)
     identity = _open.identities.find(credential.access_key)
     call = Call(
@@ -230,10 +232,18 @@ def _answer_in_process(
         access_key=credential.access_key,
         method=request.method,
         url=request.url,
-        body=bytes(body) if isinstance(body, (bytes, bytearray)) else b"",
+        body=b"" if service in ("ebs", "s3") else _bytes(request.body),
     )
 
+    simulator = _open
+
     def work() -> Answer:
+        if service == "ebs":
+            split = urlsplit(request.url)
+            lower = {name.lower(): _text(value) for name, value in request.headers.items()}
+            return simulator.ebs_direct.answer(
+                call.account, call.region, call.method, split.path, split.query, lower, _bytes(request.body)
+            )
         status, headers, content = stub.process_request(request)
         return status, dict(headers), content.encode() if isinstance(content, str) else content
 
@@ -244,3 +254,20 @@ def _answer_in_process(
     if call.operation == "AssumeRole" and (issued := _ISSUED_KEY.search(content)):
         _open.identities.descends(issued.group(1).decode(), call.access_key)
     return AWSResponse(request.url, status, headers, MockRawResponse(content))
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def _bytes(body: Any) -> bytes:
+    if body is None:
+        return b""
+    if isinstance(body, str):
+        return body.encode()
+    if hasattr(body, "read"):
+        content: bytes = body.read()
+        if hasattr(body, "seek"):
+            body.seek(0)
+        return content
+    return bytes(body)
