@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import re
 import threading
 from collections import Counter
@@ -189,6 +190,8 @@ class Simulator:
     def _stop(self) -> None:
         global _open
         _open = None
+        if "simulator.control" in sys.modules:
+            sys.modules["simulator.control"].uninstall(self)
         if server := getattr(self, "server", None):
             server.close()
         BotocoreStubber.__call__ = _moto_stub

@@ -15,6 +15,7 @@ import pickle
 import sys
 import threading
 import types
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -183,6 +184,8 @@ class _Pickler(pickle.Pickler):
         kind = type(item)
         if kind in _LOCKS:
             return _LOCKS[kind], ()
+        if kind is weakref.WeakValueDictionary:
+            return weakref.WeakValueDictionary, (dict(item),)
         if kind is threading.Event:
             return _event, (item.is_set(),)
         if isinstance(item, (threading.Thread, threading.Condition, threading.Semaphore, io.IOBase)):

@@ -1,0 +1,181 @@
+"""The Organization: units, service control policies, suspended accounts, disabled Regions.
+
+The tree itself is moto's; what follows from it for a request, and for stack sets when accounts come and go, is here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from moto.organizations.models import FakeAccount, OrganizationsBackend, organizations_backends
+from moto.organizations.responses import OrganizationsResponse
+
+from simulator import policy
+from simulator.patches import Patches
+from simulator.stacksets import stack_sets
+
+if TYPE_CHECKING:
+    from simulator.simulator import Simulator
+
+
+class Organizations:
+    """The Organization of the world; ``simulator.organizations``. Without one, every question has its empty answer."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self._denials: list[tuple[str, policy.Document]] = []
+        for denial in simulator.world.denials:
+            self.deny(denial.target, denial.actions)
+
+    def deny(
+        self, target: str, actions: Sequence[str], *, condition: Mapping[str, Any] | None = None
+    ) -> None:
+        """Attach a service control policy that denies ``actions`` in an account, a unit (path or id) or ``/`` (the root)."""
+        statement = {"Effect": "Deny", "Action": list(actions), "Resource": "*"}
+        if condition:
+            statement["Condition"] = dict(condition)
+        self._denials.append((target, {"Statement": [statement]}))
+
+    def allow_again(self) -> None:
+        """Take back every denial made with :meth:`deny` or the world file."""
+        self._denials.clear()
+
+    def policies(self, account: str) -> list[tuple[str, policy.Document]]:
+        """Service control policies that bind an account; none bind the management account."""
+        management = self._management()
+        if account == management:
+            return []
+        places = self._places(account)
+        found = [(f"scp {target}", document) for target, document in self._denials if target in places]
+        if management is not None:
+            backend = organizations_backends[management]["aws"]
+            for attached in backend.policies:
+                targets = {getattr(one, "id", one) for one in attached.attachments}
+                if attached.type == "SERVICE_CONTROL_POLICY" and targets & places:
+                    found.append((f"scp {attached.name}", json.loads(attached.content)))
+        return [(name, document) for name, document in found if any(
+            statement["Effect"] == "Deny" for statement in policy.statements(document)
+        )]  # fmt: skip
+
+    def context(self, account: str) -> dict[str, list[str]]:
+        """Condition keys that a caller's account brings."""
+        management = self._management()
+        if management is None or not self._is_member(account):
+            return {}
+        return {"aws:principalorgid": [organizations_backends[management]["aws"].org.id]}
+
+    def unusable(self, account: str) -> str:
+        """Why nobody can work in an account; empty when one can."""
+        for listed in self._accounts():
+            if listed.id == account and listed.status != "ACTIVE":
+                return f"the account {account} is {listed.status}"
+        return ""
+
+    def is_disabled(self, account: str, region: str) -> bool:
+        """Whether a Region is not enabled in an account."""
+        return any(
+            one.id == account and region in one.disabled_regions for one in self._simulator.world.accounts
+        )
+
+    def active_accounts_below(self, units: Iterable[str]) -> list[str]:
+        """Active accounts in units (or the root) and the units below them, without the management account."""
+        management = self._management()
+        if management is None:
+            return []
+        backend = organizations_backends[management]["aws"]
+        inside = set(units)
+        grown = True
+        while grown:
+            more = {unit.id for unit in backend.ou if unit.parent_id in inside} - inside
+            inside |= more
+            grown = bool(more)
+        return sorted(
+            one.id
+            for one in backend.accounts
+            if one.parent_id in inside and one.status == "ACTIVE" and one.id != management
+        )
+
+    def _places(self, account: str) -> set[str]:
+        """Every name under which a policy can be attached above an account: ids, unit paths, ``/``."""
+        places = {account, "/"}
+        management = self._management()
+        if management is None:
+            return places
+        backend = organizations_backends[management]["aws"]
+        parents = {one.id: one.parent_id for one in (*backend.accounts, *backend.ou)}
+        names = {unit.id: unit.name for unit in backend.ou}
+        chain = []
+        place = parents.get(account)
+        while place:
+            chain.append(place)
+            place = parents.get(place)
+        places.update(chain)
+        path = ""
+        for unit in reversed([one for one in chain if one in names and not one.startswith("r-")]):
+            path = f"{path}/{names[unit]}" if path else names[unit]
+            places.add(path)
+        return places
+
+    def _management(self) -> str | None:
+        organization = self._simulator.world.organization
+        if organization is None:
+            return None
+        backend = organizations_backends[organization.management_account]["aws"]
+        return organization.management_account if backend.org is not None else None
+
+    def _accounts(self) -> list[FakeAccount]:
+        management = self._management()
+        return [] if management is None else list(organizations_backends[management]["aws"].accounts)
+
+    def _is_member(self, account: str) -> bool:
+        return any(one.id == account for one in self._accounts())
+
+
+def install(simulator: Simulator, patches: Patches) -> None:
+    """Tell stack sets of accounts that come and go; let delegated administrators read."""
+
+    def create_account(backend: OrganizationsBackend, **given: Any) -> dict[str, Any]:
+        status: dict[str, Any] = original_create(backend, **given)
+        _joined(status["CreateAccountStatus"]["AccountId"])
+        return status
+
+    def move_account(backend: OrganizationsBackend, **given: Any) -> None:
+        original_move(backend, **given)
+        account = given["AccountId"]
+        for one in stack_sets():
+            inside = account in {target for target, _ in one._targets()}
+            if inside:
+                one.account_joined(account)
+            else:
+                one.account_left(account)
+
+    def remove_account(backend: OrganizationsBackend, **given: str) -> None:
+        original_remove(backend, **given)
+        for one in stack_sets():
+            one.account_left(given["AccountId"])
+
+    def backend_of(response: OrganizationsResponse) -> OrganizationsBackend:
+        own = organizations_backends[response.current_account][response.partition]
+        organization = simulator.world.organization
+        if organization is None or own.org is not None:
+            return own
+        above = organizations_backends[organization.management_account][response.partition]
+        delegated = {admin.account.id for admin in above.admins}
+        action = response._get_action()
+        reads = action.startswith(("List", "Describe"))
+        if above.org is not None and reads and response.current_account in delegated:
+            return above
+        if above.org is not None and action == "DescribeOrganization":
+            return above
+        return own
+
+    def _joined(account: str) -> None:
+        for one in stack_sets():
+            one.account_joined(account)
+
+    original_create = patches.set(OrganizationsBackend, "create_account", create_account)
+    original_move = patches.set(OrganizationsBackend, "move_account", move_account)
+    original_remove = patches.set(OrganizationsBackend, "remove_account_from_organization", remove_account)
+    patches.set(OrganizationsResponse, "organizations_backend", property(backend_of))
