@@ -1,4 +1,4 @@
-"""AWS in one process: accounts with instances that have real disks, driven by the templates that are deployed.
+"""AWS in one process: accounts whose instances have real disks, driven by the templates that are deployed.
 
 Nothing that is deployed imports this package; it is the witness of what is deployed.
 """
@@ -20,7 +20,7 @@ def open(directory: Path, world: World | None = None) -> Iterator[Simulator]:
     """Open the simulated AWS whose state lives in ``directory``; with a ``world``, create it there first.
 
     The state is saved when the block ends, also when it ends by an error: what happened, happened.
-    Raises ConfigurationError when there is nothing to open, something already, or another process has it open.
+    Raises ConfigurationError when there is nothing to open, something already, or another process is in it.
     """
     from simulator.simulator import Simulator
 

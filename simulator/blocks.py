@@ -1,7 +1,7 @@
 """Where the bytes of simulated disks lie: maps of block references that share structure, and files of blocks.
 
-A reference names one immutable block. Two places hold the same reference only if one was copied from the other,
-so comparing references is the truth about changed blocks, without reading a byte.
+A reference names one immutable block. Two places hold the same reference only if one was copied from the
+other, so comparing references is the truth about changed blocks, without reading a byte.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DIGESTS_KEPT = 1_000_000
 
 
 class BlockMap:
-    """Block index -> reference (0: not allocated), in pages of 1,024 that snapshots share until one side writes."""
+    """Block index -> reference (0: not allocated), in pages that snapshots share until one side writes."""
 
     __slots__ = ("_owned", "_pages")
 
@@ -95,7 +95,7 @@ class BlockFiles:
         self._end = -1
 
     def names(self) -> list[str]:
-        """The files by number, for :meth:`adopt` after reopening; relative where they lie in the directory."""
+        """The files by number, for :meth:`adopt` after reopening; relative if they lie in the directory."""
         inside = self._directory.parent
         return [
             str(path.relative_to(inside)) if path.is_relative_to(inside) else str(path)
@@ -107,7 +107,7 @@ class BlockFiles:
         self._paths = [self._directory.parent / name for name in names]
 
     def write(self, content: bytes | memoryview, digest: bytes | None = None) -> int:
-        """Store one block of BLOCK bytes and return its reference; ``digest`` is its SHA-256 where it is known."""
+        """Store one block of BLOCK bytes and return its reference; ``digest`` is its SHA-256, if known."""
         with self._lock:
             descriptor = self._open_for_writing()
             offset, self._end = self._end, self._end + BLOCK

@@ -46,7 +46,7 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to a service. ``service`` is the prefix of its IAM actions; ``operation`` the API's name."""
+    """One request. ``service`` is the prefix of the IAM actions, ``operation`` the name of the API."""
 
     service: str
     operation: str
@@ -129,7 +129,7 @@ def _s3_operation(method: str, path: str, query: str) -> str:
 def error_answer(
     service: str, code: str, message: str, status: int, content_type: str = "", **more: str
 ) -> Answer:
-    """An error in the protocol of ``service``; ``content_type`` is the request's, for services with several."""
+    """An error in the protocol of ``service``, chosen by the request's ``content_type`` if it has several."""
     if service in _XML:
         return status, {"Content-Type": "text/xml"}, _xml_error(service, code, message).encode()
     if "cbor" in content_type:
@@ -152,11 +152,9 @@ def throttle_answer(service: str, content_type: str = "") -> Answer:
 
 def expired_answer(service: str, content_type: str = "") -> Answer:
     """The answer of ``service`` to credentials that have expired."""
-    code = _EXPIRED.get(service, "ExpiredTokenException")
-    return error_answer(
-        service, code, "The security token included in the request is expired", 400 if service != "sts" else 403,
-        content_type,
-    )  # fmt: skip
+    code, status = _EXPIRED.get(service, "ExpiredTokenException"), 403 if service == "sts" else 400
+    message = "The security token included in the request is expired"
+    return error_answer(service, code, message, status, content_type)
 
 
 def _xml_error(service: str, code: str, message: str) -> str:
@@ -165,7 +163,8 @@ def _xml_error(service: str, code: str, message: str) -> str:
         return f'<?xml version="1.0" encoding="UTF-8"?><Error>{error}<RequestId>simulated</RequestId></Error>'
     if service == "ec2":
         return f"<Response><Errors><Error>{error}</Error></Errors><RequestID>simulated</RequestID></Response>"
-    return f"<ErrorResponse><Error><Type>Sender</Type>{error}</Error><RequestId>simulated</RequestId></ErrorResponse>"
+    typed = f"<Error><Type>Sender</Type>{error}</Error>"
+    return f"<ErrorResponse>{typed}<RequestId>simulated</RequestId></ErrorResponse>"
 
 
 def _cbor(fields: Mapping[str, str]) -> bytes:

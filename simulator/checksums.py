@@ -16,7 +16,7 @@ def _tables(polynomial: int) -> list[list[int]]:
     first = []
     for value in range(256):
         for _ in range(8):
-            value = (value >> 1) ^ polynomial if value & 1 else value >> 1  # noqa: PLW2901 the register of the CRC
+            value = (value >> 1) ^ polynomial if value & 1 else value >> 1
         first.append(value)
     tables = [first]
     for _ in range(7):

@@ -33,7 +33,7 @@ class VirtualClock:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Move ``seconds`` forward without firing anything: time that passes inside something that is running."""
+        """Move ``seconds`` forward and fire nothing: time that passes inside something that is running."""
         if seconds < 0:
             raise ValueError("time does not run backwards")
         with self._moving:
@@ -45,7 +45,7 @@ class VirtualClock:
             self._now = max(self._now, instant.astimezone(UTC))
 
     def advance_to(self, instant: datetime) -> None:
-        """Let time pass until ``instant``: what is due on the way happens in order, each at its own instant."""
+        """Let time pass until ``instant``: what is due on the way happens in order, at its own instant."""
         if instant.tzinfo is None:
             raise ValueError("advance_to takes an aware instant")
         if self.driver is not None:

@@ -1,7 +1,7 @@
 """Disks with content: what volumes and snapshots hold, and when a snapshot becomes complete.
 
-A snapshot shares its blocks with the volume it was taken from at that instant; whatever the guest writes later
-goes elsewhere. Everything the simulator proves about backups rests on this.
+A snapshot shares the blocks that its volume had at that instant; what the guest writes later goes elsewhere.
+Everything the simulator proves about backups rests on this.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Disk:
 
 @dataclass
 class Frozen:
-    """The content of a snapshot. ``sealed`` is false while somebody is still writing it through EBS direct APIs.
+    """The content of a snapshot. ``sealed`` is false while it is still being written through EBS direct APIs.
 
     ``written`` holds the SHA-256 of every block that was put; ``error`` says why the snapshot failed.
     """

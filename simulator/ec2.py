@@ -1,6 +1,7 @@
-"""EC2 where moto is not faithful: volumes and instances made from snapshots, images with disks, listings in pages.
+"""EC2 where moto is not faithful: volumes and instances made from snapshots, images with disks, pages.
 
-A volume made from a snapshot holds that snapshot's blocks under the right device name: restores are proved on it.
+A volume made from a snapshot holds that snapshot's blocks, under the right device name: restores are proved
+on it.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def _install_volumes() -> None:
         if source is not None:
             size = size or source.volume_size
             if size < source.volume_size:
-                message = f"The volume of {size} GiB is smaller than snapshot {snapshot_id}, {source.volume_size} GiB"
+                message = f"{size} GiB is smaller than snapshot {snapshot_id} of {source.volume_size} GiB"
                 raise EC2ClientError("InvalidParameterValue", message)
             encrypted = encrypted or source.encrypted
             if encrypted and not kms_key_id and source.owner_id == account:

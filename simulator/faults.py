@@ -39,10 +39,10 @@ class SimulatedCrash(BaseException):
 class Fault(BaseModel):
     """One mishap.
 
-    ``call`` is ``service:Operation`` with wildcards. It happens at the ``nth`` matching call, at ``every`` so many
-    calls, or with ``probability``; at most ``times`` times. ``resource`` is an id or key the request must mention.
-    Effects: ``lost`` does the work and loses the answer; ``duplicate`` does it twice; ``corrupt`` flips one bit of
-    the answer's body; ``delay`` lets ``seconds`` of virtual time pass first.
+    ``call`` is ``service:Operation`` with wildcards. It happens at the ``nth`` matching call, at ``every``
+    so many calls, or with ``probability``; at most ``times`` times. ``resource`` is an id or key that the
+    request must mention. Effects: ``lost`` does the work and loses the answer; ``duplicate`` does it twice;
+    ``corrupt`` flips one bit of the answer's body; ``delay`` lets ``seconds`` of virtual time pass first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -80,7 +80,7 @@ class Identities:
         return self._remember(assumed)
 
     def session(self, account: str, region: str, role: str | None = None) -> boto3.Session:
-        """A boto3 session as ``role`` of ``account``; without one, as its operator, whom nothing is forbidden."""
+        """A boto3 session as ``role`` of ``account``; without one as its operator, who may do everything."""
         identity = self.assume(account, role or OPERATOR, seconds=43_200 if role else 10 * 365 * 86_400)
         return session_for(identity, region)
 

@@ -1,4 +1,4 @@
-"""KMS keys that refuse: disabled, pending deletion, or of an account whose key policy does not name the caller.
+"""KMS keys that refuse: disabled, pending deletion, or with a key policy that does not name the caller.
 
 Everything encrypted in the simulator asks :func:`require_usable`; a key that only looks disabled would hide
 every fault that the loss of a key causes.
@@ -29,7 +29,7 @@ class KeyRefused(JsonRESTError):
 
 
 def find_key(key_id: str, account: str, region: str) -> Key | None:
-    """The key that ``account`` means by an id, ARN, alias or alias ARN in ``region``; None when it is not there."""
+    """The key that ``account`` means in ``region`` by an id, ARN, alias or alias ARN; None without one."""
     if key_id.startswith("arn:"):
         region, account = key_id.split(":")[3:5]
     backend = kms_backends[account][region]
@@ -109,7 +109,7 @@ def _concerned_keys(response: KmsResponse) -> list[str]:
 def _key_of_ciphertext(blob: bytes, account: str, region: str) -> str:
     try:
         key_id = _deserialize_ciphertext_blob(blob).key_id
-    except Exception as error:  # noqa: BLE001 any bytes may arrive here, and all of them are no ciphertext
+    except Exception as error:  # any bytes may arrive here
         raise KeyRefused("InvalidCiphertextException", "") from error
     for owner in (account, *list(kms_backends)):
         if key_id in kms_backends[owner][region].keys:

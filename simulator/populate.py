@@ -1,4 +1,4 @@
-"""Builds the world that a world file describes: Organization, keys, secrets, images, instances with their disks.
+"""Builds the world that a world file describes: Organization, keys, secrets, images, instances and disks.
 
 Ids that the file does not give are derived from names, so that the same file always makes the same world.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
@@ -227,10 +227,9 @@ def _group(backend: Any, name: str) -> str:
 
 def _give_profile(simulator: Any, backend: Any, instance: Any, described: Instance) -> None:
     client = simulator.session(described.account, described.region).client("iam")
-    try:
+    # Another instance of the world may have the same profile.
+    with suppress(client.exceptions.EntityAlreadyExistsException):
         client.create_instance_profile(InstanceProfileName=described.profile)
-    except client.exceptions.EntityAlreadyExistsException:
-        pass  # another instance of the world has the same profile
     backend.associate_iam_instance_profile(
         instance_id=instance.id, iam_instance_profile_name=described.profile
     )

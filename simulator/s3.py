@@ -1,7 +1,7 @@
 """Buckets as plain files: ``<bucket>/<key>`` is the object, read anew at every request.
 
-A person may look at the files, damage or delete them; what S3 would then answer follows from the files. No key
-name, however hostile, leads outside of the bucket's folder.
+A person may look at the files, damage or delete them; what S3 then answers follows from the files. No key,
+however hostile its name, leads outside of the bucket's folder.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Buckets:
             folder = folder.parent
 
     def adopt(self) -> None:
-        """Make objects of files that lie in the folders of buckets without being known (copied there by a person)."""
+        """Make objects of files that lie in the folders of buckets unknown, such as a person copies there."""
         for account in list(s3_backends):
             for backend in s3_backends[account].values():
                 for bucket in list(backend.buckets.values()):
@@ -87,10 +87,11 @@ class Buckets:
                         place = path.relative_to(self.root).as_posix()
                         if path.is_file() and not path.is_symlink() and place not in known:
                             key = key_at(place.removeprefix(f"{bucket.name}/"))
-                            backend.put_object(bucket.name, key, path.read_bytes(), disable_notification=True)
+                            content = path.read_bytes()
+                            backend.put_object(bucket.name, key, content, disable_notification=True)
 
     def describe(self) -> None:
-        """Write what S3 knows of each object that changed beside the buckets, as JSON, for people and tools."""
+        """Write beside the buckets what S3 knows of each object that changed, as JSON."""
         for account in list(s3_backends):
             for backend in s3_backends[account].values():
                 for bucket in list(backend.buckets.values()):
@@ -118,7 +119,7 @@ class Buckets:
 
 
 def plain_place(bucket: str, key: str) -> str:
-    """The readable place of an object. Segments that a file system would misunderstand are percent-encoded."""
+    """The readable place of an object; what a file system would misunderstand is percent-encoded."""
     return "/".join((bucket, *(_segment(segment) for segment in key.split("/"))))
 
 

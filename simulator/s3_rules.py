@@ -40,7 +40,7 @@ def uninstall() -> None:
 
 
 def verify_body(headers: Any, body: bytes) -> tuple[str, str]:
-    """Check the body of an upload against Content-MD5 and checksum headers; returns (algorithm, value) or empty.
+    """Check an uploaded body against Content-MD5 and checksum headers; returns (algorithm, value) or empties.
 
     Raises S3ClientError (BadDigest, InvalidDigest).
     """
@@ -66,9 +66,8 @@ def require_usable_key(encryption: str | None, key_id: str | None, account: str,
             kms.require_usable(key_id, account, region)
         except kms.KeyRefused as refused:
             code = str(refused.error_type)
-            raise S3ClientError(
-                "AccessDenied" if code.startswith("AccessDenied") else f"KMS.{code}", str(refused.message)
-            )
+            code = "AccessDenied" if code.startswith("AccessDenied") else f"KMS.{code}"
+            raise S3ClientError(code, str(refused.message)) from refused
 
 
 def _verified_checksum(response: S3Response, response_headers: dict[str, Any]) -> tuple[str, str | None]:
@@ -141,7 +140,7 @@ def _never_looser(original: Callable[[S3Response], Any]) -> Callable[[S3Response
 def _instant(text: str | None) -> datetime | None:
     if not text:
         return None
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).replace(tzinfo=None)
+    return datetime.fromisoformat(text).replace(tzinfo=None)
 
 
 def _permission(bucket: FakeBucket, action: str, resource: str) -> Any:

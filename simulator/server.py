@@ -11,6 +11,7 @@ import logging
 import socket
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -50,10 +51,8 @@ class LoopbackServer:
         """Stop listening and end all connections."""
         self._closed = True
         for connection in (self._listener, *list(self._connections)):
-            try:
+            with suppress(OSError):  # it may have ended already
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it had ended already
             connection.close()
 
     def _accept(self) -> None:
@@ -86,7 +85,7 @@ class LoopbackServer:
         credential = calls.credential_of(headers)
         simulator = self._simulator
         if credential is None:
-            return self._hand_over(request, "")
+            return self._hand_over(request)
         service = calls.service_of(credential)
         identity = simulator.identities.find(credential.access_key)
         content_type = headers.get("content-type", "")
@@ -112,13 +111,12 @@ class LoopbackServer:
                     call.account, call.region, method, path, query, headers, body
                 )
                 return answer
-            return self._hand_over(request, service)
+            return self._hand_over(request)
 
         answer: Answer = simulator.answer(call, work, content_type)
         return answer
 
-    def _hand_over(self, request: Request, service: str) -> Answer:
-        method, path, query, headers, body = request
+    def _hand_over(self, request: Request) -> Answer:
         environ = _environ(request, self._listener.getsockname()[1])
         collected: list[Any] = []
 

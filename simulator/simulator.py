@@ -6,9 +6,7 @@ over loopback take the same way. moto's state is global, so one simulator can be
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 import re
 import threading
 from collections import Counter
@@ -22,15 +20,16 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ConnectionClosedError
-from moto.core.botocore_stubber import BotocoreStubber, MockRawResponse
 from moto import mock_aws
+from moto.core.botocore_stubber import BotocoreStubber, MockRawResponse
 
 from holdfast.errors import ConfigurationError
-from simulator import calls, clock, ebs, ec2, kms, populate, s3, state
+from simulator import calls, clock, control, ebs, ec2, kms, populate, s3, state
 from simulator.calls import Answer, Call
 from simulator.ebs_direct import EbsDirect
 from simulator.faults import FaultPlan, SimulatedCrash, flip_bit
 from simulator.identities import Identities
+from simulator.quotas import Quotas
 from simulator.server import LoopbackServer
 from simulator.world import World
 
@@ -45,13 +44,27 @@ _moto_stub = BotocoreStubber.__call__
 class Simulator:
     """A simulated AWS whose state lives in ``directory``.
 
-    - ``world``: what it was made from; ``clock``: its virtual time; ``requests``: calls by ``service:Operation``.
-    - ``ebs``: disks (guest writes, content of snapshots); ``s3``: buckets as files; ``faults``: the plan of mishaps.
+    - ``world``: what it was made from; ``clock``: virtual time; ``requests``: calls by ``service:Operation``.
+    - ``ebs``: disks (guest writes, content of snapshots); ``s3``: buckets as files; ``faults``: mishaps.
     - ``endpoints``: base URLs for clients that speak HTTP themselves.
     - ``guards``: asked before every call; the first that answers refuses it.
     - ``kept``: what other parts want to find again after reopening, by name; it is pickled.
+    - ``control``, ``engine``, ``lambdas``, ``executions``, ``schedules``, ``organizations``, ``mail``,
+      ``topics``, ``deploy``, ``destroy``, ``run_schedules``: attached by the control plane.
     - ``crashed``: root access keys whose sandbox died by a fault; they reach nothing until taken out.
     """
+
+    control: Any
+    engine: Any
+    lambdas: Any
+    executions: Any
+    schedules: Any
+    organizations: Any
+    mail: Any
+    topics: Any
+    deploy: Any
+    destroy: Any
+    run_schedules: Any
 
     def __init__(self, directory: Path, world: World | None = None) -> None:
         global _open
@@ -96,6 +109,7 @@ class Simulator:
         self.ebs = ebs.ElasticBlockStore(self.directory, self.clock, self.world.ebs)
         self.ebs_direct = EbsDirect(self.ebs)
         self.s3 = s3.Buckets(self.directory / "buckets")
+        self.quotas = Quotas(self.world.ebs.requests_per_second)
         self._counting = threading.Lock()
 
     def _start(self, saved: state.Saved | None) -> None:
@@ -117,8 +131,7 @@ class Simulator:
             state.restore_backends(self, saved)
         self.server = LoopbackServer(self)
         self.endpoints: dict[str, str] = {"ebs": self.server.url, "s3": self.server.url}
-        if importlib.util.find_spec("simulator.control"):
-            importlib.import_module("simulator.control").install(self)
+        control.install(self)
         if saved is None:
             populate.build(self)
             self.save()
@@ -126,7 +139,7 @@ class Simulator:
     # Who calls
 
     def session(self, account: str, region: str, role: str | None = None) -> boto3.Session:
-        """A boto3 session as ``role`` of ``account``; without one, as its operator, whom nothing is forbidden."""
+        """A boto3 session as ``role`` of ``account``; without one as its operator, who may do everything."""
         return self.identities.session(account, region, role)
 
     # The way of a request
@@ -141,12 +154,8 @@ class Simulator:
         root = self.identities.root(call.access_key)
         if root in self.crashed:
             raise SimulatedCrash(call.name)
-        identity = self.identities.find(call.access_key)
-        if identity is not None and self.identities.is_expired(identity):
-            return calls.expired_answer(call.service, content_type)
-        for guard in self.guards:
-            if refusal := guard(call):
-                return refusal
+        if refusal := self._refusal(call, content_type):
+            return refusal
         struck = self.faults.strike(call)
         for fault in struck:
             if fault.effect == "delay":
@@ -158,15 +167,24 @@ class Simulator:
                 raise ConnectionResetError(call.name)
             elif refusal := fault.answer(call, content_type):
                 return refusal
-        status, headers, body = work()
+        answer = work()
         for fault in struck:
             if fault.effect == "duplicate":
-                status, headers, body = work()
+                answer = work()
             elif fault.effect == "lost":
                 raise ConnectionResetError(call.name)
             elif fault.effect == "corrupt":
-                body = flip_bit(body)
-        return status, headers, body
+                status, headers, body = answer
+                answer = status, headers, flip_bit(body)
+        return answer
+
+    def _refusal(self, call: Call, content_type: str) -> Answer | None:
+        identity = self.identities.find(call.access_key)
+        if identity is not None and self.identities.is_expired(identity):
+            return calls.expired_answer(call.service, content_type)
+        if self.quotas.is_exceeded(call):
+            return calls.throttle_answer(call.service, content_type)
+        return next((refusal for guard in self.guards if (refusal := guard(call))), None)
 
     # Time
 
@@ -190,8 +208,7 @@ class Simulator:
     def _stop(self) -> None:
         global _open
         _open = None
-        if "simulator.control" in sys.modules:
-            sys.modules["simulator.control"].uninstall(self)
+        control.uninstall(self)
         if server := getattr(self, "server", None):
             server.close()
         BotocoreStubber.__call__ = _moto_stub

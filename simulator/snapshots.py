@@ -97,7 +97,7 @@ def _create_snapshots(response: SnapshotResponse) -> ActionResult:
     backend, spec = response.ec2_backend, response._get_param("InstanceSpecification", {})
     instance = backend.get_instance(spec["InstanceId"])
     attached = {mapping.volume_id: device for device, mapping in instance.get_block_device_mapping}
-    root = next((id for id, device in attached.items() if device == instance.root_device_name), None)
+    root = next((held for held, device in attached.items() if device == instance.root_device_name), None)
     excluded = set(spec.get("ExcludeDataVolumeIds") or [])
     if unknown := excluded - attached.keys():
         message = f"Volumes {', '.join(sorted(unknown))} are not attached to {instance.id}"

@@ -1,7 +1,7 @@
 """Keeps a simulated AWS in its directory between processes.
 
-moto's backends are pickled whole, because their objects refer to each other across services; locks, threads and
-open files are made anew. The file is code as much as data: open only directories that you made yourself.
+moto's backends are pickled whole, because their objects refer to each other across services; locks, threads
+and open files are made anew. The file is code as much as it is content: open only directories of your own.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class DirectoryLock:
 
 
 def load(directory: Path) -> Saved | None:
-    """What was saved in ``directory``, None when nothing was. Raises ConfigurationError when it cannot be read."""
+    """What was saved in ``directory``, None when nothing was. Raises ConfigurationError if unreadable."""
     path = directory / _NAME
     if not path.exists():
         return None

@@ -1,6 +1,6 @@
 """A world as a person describes it in ``world.yaml``: accounts, Regions, instances, disks, keys, mishaps.
 
-The file is checked whole before anything is built; an error names the place in the file and what is wrong with it.
+The file is checked whole before anything is built; an error names the place in the file and what is wrong.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Volume(Section):
 
 
 class Instance(Section):
-    """An instance, or ``count`` equal ones named ``<name>-1``, ``<name>-2``, ...; the first volume is the root."""
+    """An instance, or ``count`` equal ones named ``<name>-1``...; the first volume is the root."""
 
     name: str = Field(min_length=1)
     account: AccountId
@@ -155,7 +155,7 @@ class BlockStorage(Section):
 
 
 class Denial(Section):
-    """A service control policy in one line: ``actions`` are denied in ``target`` (account, unit path, or ``/``)."""
+    """A service control policy in short: ``actions`` denied in ``target`` (account, unit path, or ``/``)."""
 
     target: str
     actions: tuple[str, ...] = Field(min_length=1)
@@ -203,7 +203,7 @@ class World(Section):
         known = set(self.account_ids())
         units = self.organization.paths() if self.organization else {}
         account_ids = [account.id for account in self.accounts]
-        for twice in sorted({id for id in account_ids if account_ids.count(id) > 1}):
+        for twice in sorted({one for one in account_ids if account_ids.count(one) > 1}):
             yield f"account {twice} is listed twice"
         for account in self.accounts:
             if account.unit and account.unit not in units:
@@ -214,14 +214,15 @@ class World(Section):
             if owned.account not in known:
                 yield f"{name}: there is no account {owned.account}; add it to accounts"
             if owned.region not in self.regions:
-                yield f"{name}: Region {owned.region} is not one of regions{_meant(owned.region, self.regions)}"
+                yield f"{name}: Region {owned.region} is not in regions{_meant(owned.region, self.regions)}"
         for instance in self.instances:
             if instance.guest and instance.guest not in self.guests:
-                yield f"instance {instance.name}: no guest {instance.guest!r}{_meant(instance.guest, self.guests)}"
+                hint = _meant(instance.guest, self.guests)
+                yield f"instance {instance.name}: there is no guest {instance.guest!r}{hint}"
             for volume in instance.volumes:
                 alias = (instance.account, instance.region, volume.kms_key)
                 if volume.kms_key and not volume.kms_key.startswith("arn:") and alias not in aliases:
-                    yield f"instance {instance.name} {volume.device}: no key with alias {volume.kms_key!r} there"
+                    yield f"instance {instance.name} {volume.device}: no key has the alias {volume.kms_key!r}"
 
 
 def _meant(name: str, known: Any) -> str:
@@ -241,7 +242,7 @@ def load(path: Path) -> World:
 
 
 def parse(content: Any, *, source: Path) -> World:
-    """Check the content of a world file that lies at ``source``. Raises ConfigurationError with every problem."""
+    """Check the content of a world file that lies at ``source``. Raises ConfigurationError."""
     try:
         world = World.model_validate(content)
     except ValidationError as error:
