@@ -11,60 +11,53 @@ from typing import Final
 from holdfast.model.configuration import Configuration
 from infra import permissions as may
 from infra.constructs.state_machine import MACHINES
-from infra.duties import Duty, assumable
 from infra.names import Place, Site
 from infra.statements import Statement, allow
 
+_REGIONS: Final = "The same state machine in the cell of every protected Region."
+_EXECUTIONS: Final = f"{_REGIONS} Step Functions chooses the ids of executions and map runs when they start."
 _LISTINGS: Final = "These listings have no resources to name; they show names and states alone."
 
 
-def _sites(configuration: Configuration) -> tuple[Site, ...]:
-    cells = (Site(configuration, Place.CELL, region) for region in configuration.regions())
-    return (Site.hub(configuration), *cells)
+def _machines(hub: Site, *names: str) -> list[str]:
+    return [hub.machine_arn(name, region=_region(hub, name)) for name in names]
 
 
-def _machines(configuration: Configuration, *names: str) -> list[str]:
-    return [
-        site.machine_arn(name)
-        for site in _sites(configuration)
-        for name in names
-        if MACHINES[name] is site.place
-    ]
+def _executions(hub: Site, *names: str) -> list[str]:
+    return [hub.executions(name, region=_region(hub, name)) for name in names]
 
 
-def _executions(configuration: Configuration, *names: str) -> list[str]:
-    return [
-        site.executions(name)
-        for site in _sites(configuration)
-        for name in names
-        if MACHINES[name] is site.place
-    ]
+def _region(hub: Site, machine: str) -> str:
+    """Machines of cells are meant in every Region."""
+    return hub.region if MACHINES[machine] is Place.HUB else "*"
 
 
 def read_only(configuration: Configuration) -> tuple[Statement, ...]:
     """See sessions, restore points, executions, logs and metrics."""
     hub = Site.hub(configuration)
     groups = [
-        site.arn("logs", f"log-group:{prefix}{site.installation}-*")
-        for site in _sites(configuration)
+        hub.arn("logs", f"log-group:{prefix}{hub.installation}-*", region="*")
         for prefix in ("/aws/lambda/", "/aws/vendedlogs/states/")
     ]
     return (
         *may.catalog_read(hub),
         allow(
-            "SeeMachines", "states:DescribeStateMachine ListExecutions", *_machines(configuration, *MACHINES)
+            "SeeMachines",
+            "states:DescribeStateMachine ListExecutions",
+            *_machines(hub, *MACHINES),
+            because=_REGIONS,
         ),
         allow(
             "SeeExecutions",
             "states:DescribeExecution GetExecutionHistory ListMapRuns",
-            *_executions(configuration, *MACHINES),
-            because="Step Functions chooses the ids of executions and map runs when they start.",
+            *_executions(hub, *MACHINES),
+            because=_EXECUTIONS,
         ),
         allow(
             "SeeLogs",
             "logs:FilterLogEvents GetLogEvents StartQuery",
-            *dict.fromkeys(groups),
-            because="One log group for each function and state machine of this installation.",
+            *groups,
+            because="One log group for each function and state machine of the installation, in every Region.",
         ),
         allow(
             "SeeMetrics",
@@ -90,20 +83,24 @@ def operator(configuration: Configuration) -> tuple[Statement, ...]:
         allow(
             "StopExecutions",
             "states:StopExecution",
-            *_executions(configuration, *MACHINES),
-            because="Step Functions chooses the ids of executions and map runs when they start.",
+            *_executions(hub, *MACHINES),
+            because=_EXECUTIONS,
         ),
-        allow("SwitchPolicies", "dynamodb:PutItem UpdateItem", hub.table_arn),
+        allow(
+            "SwitchPolicies",
+            "dynamodb:PutItem DeleteItem",
+            hub.table_arn,
+            when={"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["POLICY#*"]}},
+        ),
     )
 
 
 def restore_operator(configuration: Configuration) -> tuple[Statement, ...]:
     """Read-only, and restore: start restores and read repositories and their keys."""
     hub = Site.hub(configuration)
-    restores = _machines(configuration, "restore")
     return (
         *read_only(configuration),
-        *((allow("StartRestores", "states:StartExecution", *restores),) if restores else ()),
+        allow("StartRestores", "states:StartExecution", *_machines(hub, "restore"), because=_REGIONS),
         *may.repository_read(hub),
     )
 
@@ -111,13 +108,12 @@ def restore_operator(configuration: Configuration) -> tuple[Statement, ...]:
 def administrator(configuration: Configuration) -> tuple[Statement, ...]:
     """Operator and restore operator, and maintenance of repositories, catalog and retention."""
     hub = Site.hub(configuration)
-    statements = (
+    statements = (  # of two with one name, the later one allows more
         *operator(configuration),
         *restore_operator(configuration),
         *may.catalog_write(hub),
         *may.repository_write(hub),
         allow("RunMaintenance", "lambda:InvokeFunction", hub.function_arn("expire_backups")),
-        *may.assume(hub, "organization", assumable(configuration, Duty.ORGANIZATION, hub.partition)),
     )
     return tuple({statement.sid: statement for statement in statements}.values())
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from holdfast.model.configuration import Configuration, Mailing, Repository
+from holdfast.model.configuration import Configuration, Mailing
 from infra.names import WORK_PREFIXES, Site, makes_key, repository_key_alias
 from infra.statements import Statement, allow
 
 Grant = Callable[[Site], tuple[Statement, ...]]
 
+SCHEDULED: Final = ("start_session", "expire_backups")
 EXPIRING_FOLDERS: Final = ("points", "candidates")
 _EXECUTION_IDS: Final = "Step Functions chooses the ids of executions and map runs when they start."
 _OBJECTS: Final = "Object keys are made at run time; the bucket and the prefix are fixed."
@@ -126,36 +127,39 @@ def notify(site: Site) -> tuple[Statement, ...]:
     return (publish, mail)
 
 
-def _use_key(site: Site, repository: Repository, sid: str, uses: str) -> Statement:
-    """Use the key of a repository, and only to wrap repository keys."""
-    for_repositories = {"Null": {"kms:EncryptionContext:holdfast:repository": "false"}}
-    if not makes_key(repository):
-        return allow(sid, uses, repository.encryption.key_arn, when=for_repositories)
-    alias = repository_key_alias(site.configuration, repository)
-    return allow(
-        sid,
-        uses,
-        site.arn("kms", "key/*", region=repository.region),
-        when={**for_repositories, "ForAnyValue:StringEquals": {"kms:ResourceAliases": alias}},
-        because="The repository stack makes the key; its alias, fixed in the condition, stands for its id.",
-    )
+def _keys(site: Site, uses: str) -> Iterator[Statement]:
+    """Use the keys of repositories, and only to wrap repository keys."""
+    wrapping = {"Null": {"kms:EncryptionContext:holdfast:repository": "false"}}
+    with_key = [found for found in site.configuration.repositories if found.encryption.kind == "kms"]
+    given = sorted({found.encryption.key_arn for found in with_key if not makes_key(found)})
+    made = [found for found in with_key if makes_key(found)]
+    if given:
+        yield allow("UseKeys", uses, *given, when=wrapping)
+    if made:
+        aliases = [repository_key_alias(site.configuration, found) for found in made]
+        yield allow(
+            "UseMadeKeys",
+            uses,
+            *sorted({site.arn("kms", "key/*", region=found.region) for found in made}),
+            when={**wrapping, "ForAnyValue:StringEquals": {"kms:ResourceAliases": aliases}},
+            because="The repository stack makes the key; its alias, fixed in the condition, stands for it.",
+        )
 
 
 def _repositories(site: Site, *, objects: str, keys: str) -> tuple[Statement, ...]:
-    statements: list[Statement] = []
-    for position, repository in enumerate(site.configuration.repositories, start=1):
-        bucket = site.bucket_arn(repository.bucket)
-        inside = f"{repository.prefix}/*"
-        encryption = repository.encryption
-        statements.append(allow(f"Repository{position}", objects, f"{bucket}/{inside}", because=_OBJECTS))
-        only = {"StringLike": {"s3:prefix": [inside]}}
-        statements.append(allow(f"ListRepository{position}", "s3:ListBucket", bucket, when=only))
-        if encryption.kind == "kms":
-            statements.append(_use_key(site, repository, f"Key{position}", keys))
-        if encryption.kind == "password" and encryption.secret_arn:
-            secret = encryption.secret_arn
-            statements.append(allow(f"Password{position}", "secretsmanager:GetSecretValue", secret))
-    return tuple(statements)
+    repositories = site.configuration.repositories
+    if not repositories:
+        return ()
+    buckets = {found.bucket: site.bucket_arn(found.bucket) for found in repositories}
+    inside = [f"{buckets[found.bucket]}/{found.prefix}/*" for found in repositories]
+    only = {"StringLike": {"s3:prefix": sorted({f"{found.prefix}/*" for found in repositories})}}
+    secrets = sorted({found.encryption.secret_arn for found in repositories if found.encryption.secret_arn})
+    return (
+        allow("UseRepositories", objects, *inside, because=_OBJECTS),
+        allow("ListRepositories", "s3:ListBucket", *buckets.values(), when=only),
+        *_keys(site, keys),
+        *((allow("ReadPasswords", "secretsmanager:GetSecretValue", *secrets),) if secrets else ()),
+    )
 
 
 def repository_read(site: Site) -> tuple[Statement, ...]:
@@ -206,6 +210,12 @@ def machine_role(site: Site, machine: str, functions: tuple[str, ...]) -> tuple[
             because="CloudWatch Logs has no resources to name for log deliveries.",
         ),
     )
+
+
+def scheduler_role(site: Site) -> tuple[Statement, ...]:
+    """Invoke what runs by the clock, and keep events that could not be delivered."""
+    targets = [site.function_arn(verb) for verb in SCHEDULED]
+    return (allow("InvokeTargets", "lambda:InvokeFunction", *targets), *undelivered(site))
 
 
 def assume(site: Site, duty: str, role_arns: tuple[str, ...]) -> tuple[Statement, ...]:

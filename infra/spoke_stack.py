@@ -58,7 +58,7 @@ def deploy_roles(
             description=description,
             max_session_duration=cdk.Duration.hours(1),
             assumed_by=iam.AccountPrincipal(configuration.backup_account),
-            inline_policies={"Allowed": policy_document(statements)},
+            inline_policies={"Allowed": policy_document(statements, role.name)},
         )
         acknowledge_wildcards(made, statements)
         resource = made.node.default_child

@@ -6,13 +6,19 @@ the acknowledgement of the finding in the security checks, so that no wildcard e
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import IConstruct
+
+from holdfast.errors import ConfigurationError
+
+INLINE_LIMIT: Final = 10_240
+MANAGED_LIMIT: Final = 6_144
 
 Conditions = Mapping[str, Mapping[str, Any]]
 
@@ -72,9 +78,18 @@ def without_repeats(statements: Iterable[Statement]) -> tuple[Statement, ...]:
     return tuple(known.values())
 
 
-def policy_document(statements: Iterable[Statement]) -> iam.PolicyDocument:
-    """A policy document of these statements, in this order."""
+def policy_document(
+    statements: Iterable[Statement], whose: str, limit: int = INLINE_LIMIT
+) -> iam.PolicyDocument:
+    """These statements as a document. Raises ConfigurationError when it is longer than IAM allows."""
     document = {"Version": "2012-10-17", "Statement": [statement.document() for statement in statements]}
+    length = len(json.dumps(document, separators=(",", ":")))
+    if length > limit:
+        raise ConfigurationError(
+            f"The permissions need {length} characters; IAM allows {limit}.",
+            resource=whose,
+            remedy="Name fewer roles, repositories or topics; an Organization stands for many roles.",
+        )
     return iam.PolicyDocument.from_json(document)
 
 

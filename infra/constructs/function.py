@@ -53,7 +53,7 @@ def deploy_function(
         "Role",
         role_name=site.role_name(row.verb),
         service="lambda.amazonaws.com",
-        document=policy_document(statements),
+        document=policy_document(statements, row.verb),
     )
     acknowledge_wildcards(role, statements)
     name = site.named(row.verb)

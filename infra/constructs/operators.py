@@ -11,7 +11,7 @@ from constructs import Construct
 from infra.constructs.site import output
 from infra.names import Site, pascal
 from infra.operator_permissions import POLICIES
-from infra.statements import acknowledge_wildcards, policy_document
+from infra.statements import MANAGED_LIMIT, acknowledge_wildcards, policy_document
 
 
 def deploy_operator_policies(scope: Construct, site: Site) -> None:
@@ -24,7 +24,7 @@ def deploy_operator_policies(scope: Construct, site: Site) -> None:
             f"{home}Policy",
             managed_policy_name=site.named(name),
             description=(statements_of.__doc__ or "").splitlines()[0],
-            document=policy_document(statements),
+            document=policy_document(statements, name, MANAGED_LIMIT),
         )
         acknowledge_wildcards(policy, statements)
         output(scope, f"{home}PolicyArn", policy.managed_policy_arn, f"For people: {name}")

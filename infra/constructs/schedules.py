@@ -17,7 +17,8 @@ from holdfast.model.configuration import Configuration
 from holdfast.model.expressions import eventbridge_expressions
 from infra.constructs.function import service_role
 from infra.names import Site, digest, slug
-from infra.statements import allow, policy_document
+from infra.permissions import SCHEDULED, scheduler_role
+from infra.statements import policy_document
 
 SCHEDULED_TIME: Final = "<aws.scheduler.scheduled-time>"
 RETENTION_HOUR: Final = 4
@@ -66,18 +67,13 @@ def deploy_schedules(
     scope: Construct, configuration: Configuration, site: Site
 ) -> list[scheduler.CfnSchedule]:
     """Schedules of every policy, and the daily one of retention, in the hub."""
-    targets = [site.function_arn("start_session"), site.function_arn("expire_backups")]
+    targets = [site.function_arn(verb) for verb in SCHEDULED]
     role = service_role(
         scope,
         "SchedulerRole",
         role_name=site.role_name("scheduler"),
         service="scheduler.amazonaws.com",
-        document=policy_document(
-            (
-                allow("InvokeTargets", "lambda:InvokeFunction", *targets),
-                allow("KeepUndelivered", "sqs:SendMessage", site.undelivered_arn),
-            )
-        ),
+        document=policy_document(scheduler_role(site), "scheduler"),
         conditions={
             "StringEquals": {
                 "aws:SourceAccount": site.account,

@@ -93,7 +93,7 @@ def deploy_machine(scope: Construct, machine: str, site: Site) -> stepfunctions.
         "Role",
         role_name=site.role_name(f"{machine}_machine"),
         service="states.amazonaws.com",
-        document=policy_document(statements),
+        document=policy_document(statements, machine),
         conditions={"StringEquals": {"aws:SourceAccount": site.account}},
     )
     acknowledge_wildcards(role, statements)
