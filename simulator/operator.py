@@ -95,6 +95,7 @@ def describe_volumes(simulator: Simulator) -> list[dict[str, Any]]:
                         "account": account,
                         "region": region,
                         "instance_id": attachment.instance.id if attachment else None,
+                        "name": _name(attachment.instance) if attachment else None,
                         "device": attachment.device if attachment else None,
                         "size_bytes": volume.size << 30,
                         "blocks": sum(1 for _ in disk(volume).blocks.allocated()),
@@ -102,3 +103,7 @@ def describe_volumes(simulator: Simulator) -> list[dict[str, Any]]:
                     }
                 )
     return found
+
+
+def _name(instance: Any) -> str:
+    return next((tag["value"] for tag in instance.get_tags() if tag["key"] == "Name"), "")

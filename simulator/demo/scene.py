@@ -111,7 +111,15 @@ def _made_disks(folder: Path, say: Callable[[str], None]) -> list[Disk]:
     parts = [Partition("boot", boot), Partition("home", home), Partition("shared", office, windows=True)]
     images.gpt(whole, 1024 * MIB, parts, seed=6)
     return [
-        Disk("web", "/dev/xvda", web, "ext4", SHOP, 1, lambda path: images.write_into_ext4(path, seed=7, fill_bytes=6 * MIB)),
+        Disk(
+            "web",
+            "/dev/xvda",
+            web,
+            "ext4",
+            SHOP,
+            1,
+            lambda path: images.write_into_ext4(path, seed=7, fill_bytes=6 * MIB),
+        ),
         Disk("web", "/dev/sdf", data, "XFS", SHOP, 1),
         Disk("erp", "/dev/xvda", whole, "GPT: ext4, XFS, NTFS", SHOP, 1, _touch_free_space),
         Disk("files", "/dev/xvdf", office, "NTFS", OFFICE, 1),
@@ -129,6 +137,7 @@ def _write_yaml(path: Path, content: Any) -> None:
     stream = io.StringIO()
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
+    writer.representer.ignore_aliases = lambda value: True
     writer.dump(content, stream)
     path.write_text(stream.getvalue())
 
@@ -216,7 +225,13 @@ def _configuration(scene: Scene) -> dict[str, Any]:
         },
         "repositories": {
             "repositories": [
-                {"name": "main", "bucket": "example-backups", "region": REGION, "prefix": "main", "encryption": {"kind": "kms"}},
+                {
+                    "name": "main",
+                    "bucket": "example-backups",
+                    "region": REGION,
+                    "prefix": "main",
+                    "encryption": {"kind": "kms"},
+                },
                 {
                     "name": "vault",
                     "bucket": "example-vault",
@@ -228,6 +243,10 @@ def _configuration(scene: Scene) -> dict[str, Any]:
         },
         "policies": {"policies": policies},
         "notifications": {
-            "notifications": {"sender": "backup@example.com", "recipients": ["operator@example.com"], "on_success": True}
+            "notifications": {
+                "sender": "backup@example.com",
+                "recipients": ["operator@example.com"],
+                "on_success": True,
+            }
         },
     }

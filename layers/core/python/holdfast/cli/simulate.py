@@ -47,7 +47,7 @@ def deploy(context: typer.Context) -> None:
 
     cli: CommandContext = context.obj
     simulated = cli.require_simulator()
-    cli.emit(deploy_configuration(simulated, cli.given_configuration_directory, say=cli.progress.say))
+    cli.emit(deploy_configuration(simulated, cli.configuration_directory, say=cli.progress.say))
 
 
 @app.command()
@@ -103,13 +103,12 @@ def mail(
     cli.emit(
         [
             {
-                "at": sent.at.isoformat(),
                 "from": sent.sender,
                 "to": list(sent.recipients),
                 "subject": sent.subject,
                 "body": sent.html if html else sent.text,
             }
-            for sent in cli.require_simulator().mail.messages
+            for sent in cli.require_simulator().mail.all()
         ]
     )
 
@@ -121,3 +120,13 @@ def volumes(context: typer.Context) -> None:
 
     cli: CommandContext = context.obj
     cli.emit(describe_volumes(cli.require_simulator()))
+
+
+@app.command()
+def requests(context: typer.Context) -> None:
+    """Count the requests that were made so far, by API, and what AWS would charge for them."""
+    from holdfast.planning.prices import request_cost
+
+    cli: CommandContext = context.obj
+    counted = dict(sorted(cli.require_simulator().requests.items()))
+    cli.emit({"requests": counted, "cost_usd": round(request_cost(counted), 6)})
