@@ -17,13 +17,20 @@ from typing import Final, NamedTuple, Protocol
 from holdfast.aws import faults
 from holdfast.aws.budget import RateBudget
 from holdfast.aws.signing import EMPTY_HASH, Credentials, Signer
-from holdfast.aws.wire import BadResponse, Connection, Content, Response, Timeouts, parse_endpoint
+from holdfast.aws.wire import (
+    ERROR_BODY_LIMIT,
+    BadResponse,
+    Connection,
+    Content,
+    Response,
+    Timeouts,
+    parse_endpoint,
+)
 from holdfast.errors import HoldfastError, ThrottledError, UnavailableError
 
 DEFAULT_TIMEOUTS: Final = Timeouts()
 BACKOFF_FIRST: Final = 0.1
 BACKOFF_LIMIT: Final = 20.0
-ERROR_BODY_LIMIT: Final = 65_536
 STALE_AFTER: Final = 15.0
 """Seconds after which an idle connection is not reused: EBS and S3 close theirs at about twenty."""
 
@@ -143,7 +150,8 @@ class HttpClient:
         while True:
             for budget in request.budgets:
                 budget.take()
-            outcome = self._attempt(request, until)
+            credentials = self._credentials.current()
+            outcome = self._attempt(request, credentials, until)
             if isinstance(outcome, Response):
                 return Answer(outcome.status, outcome.headers, outcome.body, uncertain)
             uncertain = uncertain or outcome.uncertain
@@ -151,7 +159,7 @@ class HttpClient:
                 continue
             if outcome.renew and renewals < 2:
                 renewals += 1
-                self._credentials.renew(self._credentials.current())
+                self._credentials.renew(credentials)
                 continue
             if not isinstance(outcome.error, (ThrottledError, UnavailableError)):
                 raise outcome.error
@@ -165,11 +173,11 @@ class HttpClient:
                 raise outcome.error
             self._sleep(pause)
 
-    def _attempt(self, request: Request, until: float) -> Response | _Failed:
+    def _attempt(self, request: Request, credentials: Credentials, until: float) -> Response | _Failed:
         connection: Connection | None = None
         reused = False
         try:
-            head = self._head(request)
+            head = self._head(request, credentials)
             connection, reused = self._connect(until)
             response = connection.exchange(
                 head, request.body, request.into, request.limit, self._timeouts.read, until
@@ -190,10 +198,10 @@ class HttpClient:
             return response
         return self._refused(request, response)
 
-    def _head(self, request: Request) -> bytes:
+    def _head(self, request: Request, credentials: Credentials) -> bytes:
         headers = {"host": self._authority, **request.headers}
         headers |= self._signer.sign(
-            self._credentials.current(),
+            credentials,
             request.method,
             request.path,
             request.query,

@@ -41,11 +41,11 @@ class _Day(NamedTuple):
 
 
 def encode_query(parameters: Mapping[str, str | int]) -> str:
-    """A query string as it is sent and signed: names sorted, everything else percent-encoded."""
-    return "&".join(
-        f"{quote(name, safe=SAFE)}={quote(str(value), safe=SAFE)}"
-        for name, value in sorted(parameters.items())
+    """A query string as it is sent and signed: percent-encoded, then sorted."""
+    encoded = sorted(
+        (quote(name, safe=SAFE), quote(str(value), safe=SAFE)) for name, value in parameters.items()
     )
+    return "&".join([f"{name}={value}" for name, value in encoded])
 
 
 class Signer:

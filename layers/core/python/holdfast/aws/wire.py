@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 Content = bytes | bytearray | memoryview
 
+ERROR_BODY_LIMIT: Final = 65_536
 _HEAD_LIMIT: Final = 32_768
 _FIRST_READ: Final = 4_096
 _HEADER_COUNT: Final = 100
@@ -105,9 +106,9 @@ class Connection:
     ) -> Response:
         """Send one request and read its answer.
 
-        With ``into``, a 2xx body must have exactly its length and is written there; any other body may have
-        at most ``limit`` bytes. ``until`` (time.monotonic) ends the exchange. Raises OSError, BadResponse;
-        the connection is closed then.
+        With ``into``, a 2xx body must have exactly its length and is written there; any other 2xx body may
+        have at most ``limit`` bytes. ``until`` (time.monotonic) ends the exchange. Raises OSError,
+        BadResponse; the connection is closed then.
         """
         try:
             self._socket.settimeout(max(0.001, min(read_timeout, until - time.monotonic())))
@@ -147,7 +148,8 @@ class Connection:
                 into[: len(rest)] = rest
                 self._fill(into, len(rest), until)
             else:
-                body = self._read_body(length, headers, bytes(rest), limit, until)
+                most = limit if status < 300 else ERROR_BODY_LIMIT
+                body = self._read_body(length, headers, bytes(rest), most, until)
                 if length is None and "transfer-encoding" not in headers:
                     keep = False
                 if into is not None and status < 300:
