@@ -15,9 +15,9 @@ import zstandard
 
 from holdfast.errors import DamagedError
 from holdfast.model.blocks import BLOCK_SIZE
-from holdfast.repository.keys import TAG_SIZE, Keys
+from holdfast.repository.keys import Keys
 from holdfast.repository.layout import ObjectKind, pack_key
-from holdfast.repository.pack import RAW, ZSTD, StoredBlock
+from holdfast.repository.pack import MAX_BLOCK_BYTES, RAW, ZSTD, StoredBlock
 
 
 class PackRange(NamedTuple):
@@ -73,7 +73,7 @@ class BlockOpener:
         try:
             tools = self._tools.pop()
         except IndexError:
-            tools = bytearray(BLOCK_SIZE + TAG_SIZE), zstandard.ZstdDecompressor()
+            tools = bytearray(MAX_BLOCK_BYTES), zstandard.ZstdDecompressor()
         try:
             content = self._decode(block, sealed, *tools)
         except (ValueError, zstandard.ZstdError) as error:

@@ -28,6 +28,7 @@ RAW_ABOVE: Final = BLOCK_SIZE * 97 // 100
 
 LEVEL: Final = 1
 MIN_PACK_BYTES: Final = BLOCK_SIZE + 4096
+MAX_BLOCK_BYTES: Final = BLOCK_SIZE + TAG_SIZE
 
 _ENTRY = struct.Struct(f">IB{DIGEST_SIZE}s")
 _COUNT = struct.Struct(">I")

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from holdfast.model.blocks import DIGEST_SIZE, SEGMENT_BLOCKS
-from holdfast.repository.layout import ID_SIZE, MAX_MAP_REFERENCES, PAGE_BLOCKS
-from holdfast.repository.pack import RAW, ZSTD, StoredBlock
+from holdfast.repository.layout import HEADER_SIZE, ID_SIZE, MAX_MAP_REFERENCES, PAGE_BLOCKS
+from holdfast.repository.pack import MAX_BLOCK_BYTES, RAW, ZSTD, StoredBlock
 
 SEGMENT_PAGES: Final = SEGMENT_BLOCKS // PAGE_BLOCKS
 ABSENT: Final = bytes(DIGEST_SIZE)
@@ -142,8 +142,10 @@ class Page:
             self._data, self._locators + _LOCATOR.size * rank
         )
         if pack >= self._data[self._packs] or encoding not in (RAW, ZSTD):
-            raise ValueError("page row points nowhere")
-        pack_id = _PACK.unpack_from(self._data, self._packs + 1 + _PACK.size * pack)[0]
+            raise ValueError("a row points nowhere")
+        pack_id, size = _PACK.unpack_from(self._data, self._packs + 1 + _PACK.size * pack)
+        if not 0 < length <= MAX_BLOCK_BYTES or not HEADER_SIZE <= offset <= size - length:
+            raise ValueError("a row points outside its pack")
         start = 8 + DIGEST_SIZE * rank
         return StoredBlock(
             self._data[start : start + DIGEST_SIZE], pack_id, ordinal, offset, length, encoding
@@ -180,6 +182,6 @@ def decode_table(data: bytes) -> Table:
         if present >> page & 1:
             row = PageRow(*_TABLE_ROW.unpack_from(data, rows_start + _TABLE_ROW.size * len(rows)))
             if row.source > len(objects):
-                raise ValueError("page table row points nowhere")
+                raise ValueError("a row points nowhere")
             rows[page] = row
     return Table(objects, rows)

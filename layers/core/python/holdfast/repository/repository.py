@@ -216,6 +216,10 @@ class Repository:
             self._withdraw_if_encrypted(name)
         return manifest
 
+    def is_reusable(self, manifest: PointManifest) -> bool:
+        """Whether the next backup may build on this point; not when it predates encryption."""
+        return all(ref.epoch == self.keys.epoch for ref in manifest.references())
+
     def list_points(self, instance_id: str = "") -> Iterator[PointName]:
         """Names of restore points, in order; of one instance when given. Nothing is opened."""
         prefix = f"{POINTS}{instance_id}/" if instance_id else POINTS
