@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -31,3 +32,14 @@ settings.register_profile(
     "campaign", parent=settings.get_profile("ci"), derandomize=False, max_examples=5_000
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options are declared here: the conftest of a folder below is read too late for them."""
+    parser.addoption(
+        "--vectors",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="further policy vectors, in the form of tests/vectors/policy_vectors.yaml",
+    )

@@ -17,9 +17,8 @@ from holdfast.bundle import dump_bundle, load_bundle
 from holdfast.errors import ConfigurationError
 from holdfast.model.checks import check
 from holdfast.model.configuration import Configuration
-from holdfast.model.findings import Finding
+from holdfast.model.findings import Finding, shown
 from holdfast.model.findings import Path as Where
-from holdfast.model.findings import shown
 from holdfast.model.refusals import findings
 from holdfast.yaml_tree import MAX_BYTES, Position, Tree, YamlRefused, read_tree
 

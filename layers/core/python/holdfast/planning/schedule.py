@@ -27,6 +27,7 @@ __all__ = [
     "retention_pass",
     "slot_for",
     "slots",
+    "waits_for_retention",
 ]
 
 TEMPORARY_FOR = timedelta(hours=24)
@@ -152,3 +153,8 @@ def retention_pass(expired_at: datetime, zone: ZoneInfo) -> datetime:
     on = expired_at.astimezone(zone).date()
     today = instant(on, RETENTION_HOUR * 60, zone)
     return today if today >= expired_at else instant(on + _DAY, RETENTION_HOUR * 60, zone)
+
+
+def waits_for_retention(at: datetime, zone: ZoneInfo) -> bool:
+    """Whether a slot coincides with daily retention: its session runs after it, and is not dropped."""
+    return retention_pass(at, zone) == at

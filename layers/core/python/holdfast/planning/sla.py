@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from holdfast.errors import ConfigurationError
@@ -123,6 +124,52 @@ def closes_at(window: Window, zones: Iterable[ZoneInfo], on: date) -> datetime:
     """When the windows that opened on the local date ``on`` have closed in all Regions."""
     closes = minutes(window.start) + window_length(window)
     return max(instant(on + _DAY * (closes // _WHOLE_DAY), closes % _WHOLE_DAY, zone) for zone in zones)
+
+
+class Action(StrEnum):
+    """What a window's opening or closing brings about."""
+
+    CONTINUE = "let the running session finish"
+    RUN_NOW = "run at once"
+    COMPUTE_SLA = "compute the SLA"
+    RETENTION = "run retention"
+    HEALTH_CHECK = "run the health check"
+    REPORT = "send the report"
+
+
+def at_creation(window: Window, zone: ZoneInfo, now: datetime) -> tuple[Action, ...]:
+    """What a policy created at ``now`` does in a Region: inside the window it runs at once."""
+    return (Action.RUN_NOW,) if is_open(window, zone, now) is not None else ()
+
+
+def at_close(
+    template: SlaTemplate, zones: Collection[ZoneInfo], on: date, now: datetime
+) -> tuple[Action, ...]:
+    """What happens at ``now`` because of the backup windows that opened on ``on``: nothing is ever cut short.
+
+    Once they have closed in all Regions: compute, then remove, then check, then report.
+    """
+    if now < closes_at(template.backup_window, zones, on):
+        return (Action.CONTINUE,)
+    check = template.health_check
+    due = check is not None and days_of_month(check.run_on, check.months).match(on)
+    return (
+        Action.COMPUTE_SLA,
+        Action.RETENTION,
+        *((Action.HEALTH_CHECK,) if due else ()),
+        Action.REPORT,
+    )
+
+
+def published_at(template: SlaTemplate, zones: Iterable[ZoneInfo], on: date) -> datetime | None:
+    """When the entry of a day may be published: after its last scheduled session in any Region."""
+    last = [
+        at
+        for zone in zones
+        for kind in (Kind.SNAPSHOT, Kind.BACKUP)
+        for at in expected(template, kind, on, zone)
+    ]
+    return max(last, default=None)
 
 
 def earned_flags(cadences: Cadences, day: date, taken: Collection[Flag]) -> frozenset[Flag]:
