@@ -46,6 +46,7 @@ def install(patches: Patches) -> None:
     patches.set(Permission, "update_from_cloudformation_json", classmethod(_update_permission))
     patches.set(Permission, "delete", _delete_permission)
     patches.set(LayerVersion, "delete", _delete_layer)
+    patches.set(LayerVersion, "physical_resource_id", property(lambda layer: layer.arn))
     patches.set(
         LambdaVersion, "delete", lambda self, account, region: None
     )  # versions go with their function
