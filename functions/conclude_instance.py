@@ -5,8 +5,7 @@ Event: an instance's event with {"stage": "backup", "taken": {...} or null, "com
 "error": {"Error": "PermanentError", "Cause": "{...}"} or null}
 Response: {"state": "Success"}
 Touches: dynamodb:GetItem, Query, PutItem, DeleteItem (table); sts:AssumeRole, ec2:DescribeSnapshots,
-DeleteSnapshot (only a set that can never become a restore point) under the spoke role;
-states:SendTaskHeartbeat (session machine).
+DeleteSnapshot (only a set that can never become a restore point) under the spoke role.
 Retry: writes the same record again.
 """
 

@@ -2,7 +2,8 @@
 
 Trigger: EventBridge Scheduler, daily.
 Event: {} or {"repository": "main", "dry_run": true}
-Response: {"judged": 120, "noted": 3, "removed": 2, "problems": 0, "finished": true}
+Response: {"judged": 120, "expired": 5, "noted": 3, "removed": 2}; fails, after the others were done, when a
+repository could not be judged
 Touches: s3:GetObject, ListBucket, PutObject, DeleteObject (points/ and candidates/ of the repositories),
 kms:Decrypt (their keys), secretsmanager:GetSecretValue (their passwords); dynamodb:GetItem, Query, PutItem,
 DeleteItem (table).

@@ -19,7 +19,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-from holdfast.errors import ConfigurationError
+from holdfast.errors import ConfigurationError, ConflictError, DamagedError, NotFoundError
 from holdfast.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         Spoke,
         WorkLists,
     )
-    from holdfast.repository import Repository
+    from holdfast.repository.repository import Repository
 
 T = TypeVar("T")
 
@@ -146,7 +146,7 @@ class Services:
         """The validated bundle that travels with the functions."""
 
         def load() -> Configuration:
-            from holdfast.configuration import load_bundle
+            from holdfast.bundle import load_bundle
 
             return load_bundle(Path(self.settings.configuration))
 
@@ -247,11 +247,10 @@ class Services:
         return self.world.once(("writer", role.role_arn, region), make)
 
     def repository(self, name: str, *, create: bool = False) -> Repository:
-        """The repository of that name. With ``create``, one that is not there yet is made."""
+        """The repository of that name. With ``create``, one that never was is made and claimed."""
 
         def make() -> Repository:
-            from holdfast.errors import NotFoundError
-            from holdfast.repository import Repository
+            from holdfast.repository.repository import Repository
 
             found = _named(self.bundle, "repositories", name)
             store = self.object_store(found["bucket"], found["region"], found.get("prefix", "holdfast"))
@@ -261,11 +260,22 @@ class Services:
             except NotFoundError:
                 if not create:
                     raise
+                _require_empty(store, name)
+            try:
                 return Repository.create(
-                    store, self.ids, self.clock, wrapper, installation=self.settings.installation
+                    store,
+                    self.ids,
+                    self.clock,
+                    key_wrapper=wrapper,
+                    pack_class=found.get("storage_class", "STANDARD"),
                 )
+            except ConflictError:
+                return Repository.open(store, wrapper)
 
-        return self.world.once(("repository", name), make)
+        repository = self.world.once(("repository", name), make)
+        if create:
+            repository.claim(self.settings.installation, self.clock.now())
+        return repository
 
     def object_store(self, bucket: str, region: str, prefix: str) -> ObjectStore:
         """A folder of a bucket under the function's own identity."""
@@ -381,7 +391,7 @@ class Services:
         if kind == "kms":
             from holdfast.aws.kms import KmsKeyWrapper
 
-            return KmsKeyWrapper(self.world.session, encryption["key_arn"])
+            return KmsKeyWrapper(self.world.session, encryption.get("key_arn", ""))
         if kind == "password":
             from holdfast.aws.secrets import read_password
             from holdfast.repository.password import PasswordWrapper
@@ -392,6 +402,20 @@ class Services:
 
 WORKERS = 16
 """Workers that probably read one account at once: MaxConcurrency of MoveSegments."""
+
+
+def _require_empty(store: ObjectStore, name: str) -> None:
+    """A folder that holds restore points, but no header, has lost it: a new one would bury them.
+
+    Raises DamagedError.
+    """
+    for prefix in ("points/", "maps/", "packs/"):
+        if next(iter(store.list(prefix)), None) is not None:
+            raise DamagedError(
+                f"The repository {name!r} has data, but its repository.json is missing.",
+                resource="repository.json",
+                remedy="Restore that object (an earlier version of it, where the bucket keeps versions).",
+            )
 
 
 def _named(bundle: Mapping[str, Any], section: str, name: str) -> Mapping[str, Any]:

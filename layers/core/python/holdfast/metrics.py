@@ -23,7 +23,8 @@ def publish(
     provider = AmazonCloudWatchEMFProvider(
         namespace=namespace, metric_set={}, dimension_set={}, metadata_set={}
     )
-    provider.add_dimension(name="Policy", value=policy)
+    provider.add_dimension(name="service", value="holdfast")
+    provider.add_dimension(name="policy", value=policy)
     for name, value in metrics.items():
         unit = next((unit for word, unit in UNITS.items() if word in name), MetricUnit.Count)
         provider.add_metric(name=name, unit=unit, value=value)

@@ -158,8 +158,11 @@ class Mail(NamedTuple):
 class Notifier(Protocol):
     """Sends results to people and programs."""
 
-    def publish(self, topic_arn: str, subject: str, message: str) -> None:
-        """Publish to an SNS topic."""
+    def publish(self, topic_arn: str, subject: str, text: str, document: Mapping[str, Any]) -> None:
+        """Publish to an SNS topic: ``text`` for people, ``document`` as JSON for programs.
+
+        ``subject`` is printable ASCII of at most 100 characters.
+        """
         ...
 
     def send(self, mail: Mail) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from holdfast.aws.faults import translating
@@ -16,10 +17,15 @@ class AwsNotifier:
         self._client = client
         self._region = region
 
-    def publish(self, topic_arn: str, subject: str, message: str) -> None:
+    def publish(self, topic_arn: str, subject: str, text: str, document: Mapping[str, Any]) -> None:
+        program = json.dumps(document, separators=(",", ":"))
+        message = {"default": program, "email": text, "sms": subject, "email-json": program}
         with translating("sns:Publish", resource=topic_arn):
             self._client("sns", topic_arn.split(":")[3]).publish(
-                TopicArn=topic_arn, Subject=subject, Message=message
+                TopicArn=topic_arn,
+                Subject=subject,
+                Message=json.dumps(message),
+                MessageStructure="json",
             )
 
     def send(self, mail: Mail) -> None:

@@ -31,19 +31,27 @@ def discover_instances(request: DiscoverInstances, services: Services) -> dict[s
     """Write the list of instances to protect, and the Region's account problems."""
     told = services.catalog.read_part(request.session_id, SCOPE) or {"accounts": []}
     accounts = [Account.model_validate(account) for account in told["accounts"]]
-    items: list[dict[str, str]] = []
-    before: list[Problem] = []
+    region = services.catalog.read_part(request.session_id, request.region_part) or {}
+    outcomes = _outcomes(request, services)
+    standing: list[Problem] = []
     coverage: dict[str, int] = {}
-    if request.attempt:
-        before, items, coverage = _left_by_last_attempt(request, services)
-        again = {problem.resource for problem in before if problem.code in PASSING}
+    items = [_item(one) for one in outcomes if one.state is State.FAILED]
+    if region and not region.get("lost"):  # A retry: what was found is known, only passing problems are not.
+        problems = [Problem.model_validate(problem) for problem in region["problems"]]
+        again = {problem.resource for problem in problems if problem.code in PASSING}
+        standing = [problem for problem in problems if problem.resource not in again]
         accounts = [account for account in accounts if account.account in again]
-        before = [problem for problem in before if problem.resource not in again]
+        coverage = dict(region.get("coverage", {}))
     found, problems = _in_all(accounts, lambda account: _inventory(account.account, request, services))
     verdicts = _judged(found, accounts, request, services)
-    for verdict, count in _counted(verdicts).items():
-        coverage[verdict] = coverage.get(verdict, 0) + count
-    items += [_item(instance) for coverage_of, instance in verdicts if coverage_of is Coverage.PROTECTED]
+    for kind, _ in verdicts:
+        coverage[kind.value] = coverage.get(kind.value, 0) + 1
+    known = {one.instance_id for one in outcomes}
+    items += [
+        _item(instance)
+        for kind, instance in verdicts
+        if kind is Coverage.PROTECTED and instance.instance_id not in known
+    ]
     items_key = f"{request.work_prefix}/instances.json"
     services.work.write(items_key, items)
     services.catalog.write_part(
@@ -55,41 +63,24 @@ def discover_instances(request: DiscoverInstances, services: Services) -> dict[s
             "state": State.RUNNING,
             "selected": len(items),
             "coverage": coverage,
-            "problems": [problem.model_dump(mode="json") for problem in (*before, *problems)],
+            "problems": [problem.model_dump(mode="json") for problem in (*standing, *problems)],
         },
         at=services.clock.now(),
     )
-    return {"count": len(items), "items_key": items_key, "unreachable": len(before) + len(problems)}
+    return {"count": len(items), "items_key": items_key, "unreachable": len(standing) + len(problems)}
 
 
-def _item(instance: Instance) -> dict[str, str]:
-    return {
-        "account": instance.account,
-        "instance_id": instance.instance_id,
-        "instance_name": instance.name,
-    }
+def _item(one: Instance | Outcome) -> dict[str, str]:
+    name = one.name if isinstance(one, Instance) else one.instance_name
+    return {"account": one.account, "instance_id": one.instance_id, "instance_name": name}
 
 
-def _left_by_last_attempt(
-    request: RegionStep, services: Services
-) -> tuple[list[Problem], list[dict[str, str]], dict[str, int]]:
-    """Account problems, failed instances and coverage counts as the last attempt left them."""
-    region = services.catalog.read_part(request.session_id, request.region_part) or {}
-    problems = [Problem.model_validate(problem) for problem in region.get("problems", ())]
-    outcomes = (
+def _outcomes(request: RegionStep, services: Services) -> list[Outcome]:
+    """How instances of this Region ended in earlier attempts."""
+    return [
         Outcome.model_validate(body["outcome"])
         for _, body in services.catalog.parts(request.session_id, outcome_part(request.region))
-    )
-    failed = [
-        {
-            "account": outcome.account,
-            "instance_id": outcome.instance_id,
-            "instance_name": outcome.instance_name,
-        }
-        for outcome in outcomes
-        if outcome.state is State.FAILED
     ]
-    return problems, failed, dict(region.get("coverage", {}))
 
 
 def _inventory(account: str, request: RegionStep, services: Services) -> list[Instance]:
@@ -133,10 +124,3 @@ def _judged(
     policy = schedule_policy(configuration, request.policy)
     first = {account.account: rivals(configuration, policy, account) for account in accounts}
     return [(verdict.coverage, verdict.instance) for verdict in select(policy, found, first).verdicts]
-
-
-def _counted(verdicts: Iterable[tuple[Coverage, Instance]]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for coverage, _ in verdicts:
-        counts[coverage.value] = counts.get(coverage.value, 0) + 1
-    return counts

@@ -1,8 +1,8 @@
 """Deleting EBS snapshots: only ours, only those decided on, and never from memory.
 
 Two steps. The verdict is recorded in the catalog before anything happens; then the tags are read again, and a
-snapshot goes only when installation, restore point and instance are still the ones the verdict was about and
-nothing keeps it. What a snapshot's tags do not say is never assumed.
+snapshot goes only when installation, policy, restore point and instance are still the ones that the verdict
+was about, and nothing keeps it. What a snapshot's tags do not say is never assumed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def remove_snapshots(doomed: Doomed, step: InstanceStep, spoke: Spoke, services:
     points = {one.snapshot_id: one.tags.get(names.POINT, "") for one in doomed.snapshots}
     services.catalog.write_part(
         step.session_id,
-        f"removal/{step.instance_id}/{min(points.values())}/{min(points)}",
+        f"removal/{step.instance_id}/{min(points.values())}",
         {"account": step.account, "region": step.region, "snapshots": points, "reason": doomed.reason},
         at=services.clock.now(),
     )
@@ -56,7 +56,12 @@ def remove_snapshots(doomed: Doomed, step: InstanceStep, spoke: Spoke, services:
 
 def _why_not(snapshot: VolumeSnapshot, point_id: str, step: InstanceStep, installation: str) -> str:
     """Why a snapshot must stay although there is a verdict on it; empty when it may go."""
-    expected = {names.INSTALLATION: installation, names.INSTANCE: step.instance_id, names.POINT: point_id}
+    expected = {
+        names.INSTALLATION: installation,
+        names.POLICY: step.policy,
+        names.INSTANCE: step.instance_id,
+        names.POINT: point_id,
+    }
     for key, value in expected.items():
         if not value or snapshot.tags.get(key) != value:
             return f"its tag {key} is {snapshot.tags.get(key)!r} now, not {value!r}"

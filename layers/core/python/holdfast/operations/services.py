@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Spoke,
         WorkLists,
     )
-    from holdfast.repository import Repository
+    from holdfast.repository.repository import Repository
     from holdfast.settings import Settings
 
 
@@ -73,8 +73,11 @@ class Services(Protocol):
         """EBS direct reads of a protected account, under the same role."""
         ...
 
-    def repository(self, name: str) -> Repository:
-        """The repository of that name, opened; a new one is created by the first backup into it."""
+    def repository(self, name: str, *, create: bool = False) -> Repository:
+        """The repository of that name, opened. With ``create``, one that never was is made and claimed.
+
+        Raises ConflictError when another installation owns it, KeyUnavailableError, DamagedError.
+        """
         ...
 
     def count(self, metrics: Mapping[str, float], *, policy: str) -> None:

@@ -77,7 +77,7 @@ def set_tags(
         names.SESSION: step.session_id,
         names.SLOT: slot_tag(step.slot),
         names.FLAGS: encode_flags(step.flags()),
-        names.KIND: "manual" if step.manual else Kind.SNAPSHOT.value,
+        names.KIND: "manual" if step.manual and not step.flags() else Kind.SNAPSHOT.value,
         names.VOLUMES: str(volume_count),
     }
 

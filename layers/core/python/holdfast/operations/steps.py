@@ -116,6 +116,7 @@ class SnapshotSet(InstanceStep):
     """An instance's event together with what take_snapshots answered."""
 
     snapshots: tuple[TakenSnapshot, ...]
+    taken_at: datetime
 
 
 class StateError(BaseModel):

@@ -181,6 +181,7 @@ def _answer(
     gone = sorted(devices.keys() - left_out - {one.volume_id for one in snapshots})
     return {
         "point_id": request.point_id,
+        "taken_at": min(one.started_at for one in snapshots).isoformat(),
         "snapshots": [
             {
                 "volume_id": one.volume_id,

@@ -1,0 +1,239 @@
+"""Removes the snapshots of one instance that its policy no longer keeps.
+
+The snapshots' own tags say what there is, the catalog has to agree, planning judges. A restore point that
+goes is first given up in the catalog (marked incomplete), so that nobody is offered one while it loses its
+volumes; remains of a set that never became whole are given up in one pass and removed in a later one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from holdfast.model import tags as names
+from holdfast.model.configuration import SchedulePolicy
+from holdfast.model.restore_point import Kind, RestorePoint
+from holdfast.model.session import Problem, State
+from holdfast.model.tags import encode_flags
+from holdfast.operations.conclude_instance import read_outcome, with_problems, write_outcome
+from holdfast.operations.removal import Doomed, remove_snapshots
+from holdfast.operations.services import Services
+from holdfast.operations.snapshot_sets import point_of
+from holdfast.operations.steps import InstanceStep, schedule_policy
+from holdfast.planning.retention import Verdict, judge, keeps_cbt_base, rule_for
+from holdfast.ports import Spoke, VolumeSnapshot
+
+log = logging.getLogger(__name__)
+
+ABANDONED_AFTER = timedelta(hours=24)
+"""A set that is not whole after this time belongs to no session any more."""
+
+Sets = dict[str, list[VolumeSnapshot]]
+
+
+class ApplyRetention(InstanceStep):
+    """An instance's event."""
+
+
+def apply_retention(request: ApplyRetention, services: Services) -> dict[str, Any]:
+    """Judge the snapshots of this instance and policy, and carry the verdicts out."""
+    policy = schedule_policy(services.configuration, request.policy)
+    spoke, now = services.spoke(request.policy, request.account, request.region), services.clock.now()
+    sets = _sets(request, spoke, services)
+    recorded = {point.point_id: point for point in _recorded(request, services)}
+    whole, remains = _sorted(sets, recorded, request, services)
+    for point in whole:
+        if point.point_id not in recorded:  # The catalog lost it; it is judged from the next pass on.
+            services.catalog.add_point(point)
+    judged = [point for point in whole if _agrees(point, recorded)]
+    pinned = _pinned(judged, sets, policy, request, services)
+    problems: list[Problem] = []
+    removed = 0
+    for verdict in judge(judged, rule_for(policy, Kind.SNAPSHOT), now, pinned=pinned):
+        point = recorded[verdict.point_id]
+        if verdict.remove:
+            told = _remove(point, sets[point.point_id], verdict.reason, policy, request, spoke, services)
+            removed += not told
+            problems += told
+        elif verdict.unassigned:
+            _reflag(point, sets[point.point_id], verdict, spoke, services)
+    for point_id, snapshots in remains.items():
+        if point_id in recorded:
+            problems += _clear(recorded[point_id], snapshots, request, spoke, services)
+        elif _is_abandoned(snapshots, now):
+            services.catalog.add_point(_given_up(snapshots, request))
+    _forget_gone(recorded.values(), sets, spoke, now, services)
+    outcome = read_outcome(request, services)
+    if problems and outcome:
+        write_outcome(request, with_problems(outcome, problems), services)
+    return {"removed": removed, "kept": len(whole) - removed, "problems": len(problems)}
+
+
+def _sets(request: InstanceStep, spoke: Spoke, services: Services) -> Sets:
+    """Our snapshots of this instance, made by this policy, by restore point."""
+    wanted = {
+        names.INSTALLATION: services.settings.installation,
+        names.POLICY: request.policy,
+        names.INSTANCE: request.instance_id,
+    }
+    sets: Sets = {}
+    for one in spoke.find_snapshots(wanted):
+        if one.tags.get(names.KIND) in ("snapshot", "manual") and one.tags.get(names.POINT):
+            sets.setdefault(one.tags[names.POINT], []).append(one)
+    return sets
+
+
+def _recorded(request: InstanceStep, services: Services) -> Iterable[RestorePoint]:
+    """What the catalog knows of the same chain."""
+    for point in services.catalog.points(request.instance_id, Kind.SNAPSHOT):
+        if (point.account, point.region, point.policy) == (request.account, request.region, request.policy):
+            yield point
+
+
+def _sorted(
+    sets: Sets, recorded: dict[str, RestorePoint], request: InstanceStep, services: Services
+) -> tuple[list[RestorePoint], Sets]:
+    """Whole restore points, and what is left of others."""
+    whole, remains = [], {}
+    for point_id, snapshots in sorted(sets.items()):
+        point = point_of(
+            snapshots,
+            installation=services.settings.installation,
+            account=request.account,
+            region=request.region,
+        )
+        given_up = point_id in recorded and not recorded[point_id].complete
+        if point is None or given_up:
+            remains[point_id] = snapshots
+        else:
+            whole.append(point)
+    return whole, remains
+
+
+def _agrees(point: RestorePoint, recorded: dict[str, RestorePoint]) -> bool:
+    """Whether the catalog knows the point as made of the very same snapshots."""
+    known = recorded.get(point.point_id)
+    return known is not None and known.snapshot_ids == point.snapshot_ids
+
+
+def _pinned(
+    points: Iterable[RestorePoint],
+    sets: Sets,
+    policy: SchedulePolicy,
+    request: InstanceStep,
+    services: Services,
+) -> set[str]:
+    """Points that the next backup compares with: by tag, and by what the newest backup was made of."""
+    if not keeps_cbt_base(policy):
+        return set()
+    backups = [
+        point
+        for point in services.catalog.points(request.instance_id, Kind.BACKUP)
+        if point.repository == policy.repository and point.complete
+    ]
+    needed = set(backups[-1].snapshot_ids.values()) if backups else set()
+    return {
+        point.point_id
+        for point in points
+        if needed & set(point.snapshot_ids.values())
+        or any(names.BASE in one.tags for one in sets[point.point_id])
+    }
+
+
+def _remove(
+    point: RestorePoint,
+    snapshots: list[VolumeSnapshot],
+    reason: str,
+    policy: SchedulePolicy,
+    request: InstanceStep,
+    spoke: Spoke,
+    services: Services,
+) -> list[Problem]:
+    """Give a restore point up, then remove its snapshots, then forget it."""
+    services.catalog.add_point(point.model_copy(update={"complete": False}))
+    if not keeps_cbt_base(policy):
+        for one in snapshots:
+            if names.BASE in one.tags:
+                spoke.untag_snapshot(one.snapshot_id, [names.BASE])
+    problems = remove_snapshots(Doomed(snapshots, reason), request, spoke, services)
+    if not problems:
+        services.catalog.remove_point(point)
+    log.info("%s: restore point %s removed: %s", request.instance_id, point.point_id, reason)
+    return problems
+
+
+def _reflag(
+    point: RestorePoint,
+    snapshots: list[VolumeSnapshot],
+    verdict: Verdict,
+    spoke: Spoke,
+    services: Services,
+) -> None:
+    """Write down the flags that are left, on the snapshots first: they are the truth."""
+    for one in snapshots:
+        spoke.tag_snapshot(one.snapshot_id, {names.FLAGS: encode_flags(verdict.flags)})
+    services.catalog.add_point(point.model_copy(update={"flags": verdict.flags}))
+
+
+def _is_abandoned(snapshots: list[VolumeSnapshot], now: datetime) -> bool:
+    """Whether a set that is not whole is too old for any session to be working on it."""
+    pending = any(one.state == "pending" for one in snapshots)
+    return not pending and now - max(one.started_at for one in snapshots) > ABANDONED_AFTER
+
+
+def _given_up(snapshots: list[VolumeSnapshot], request: InstanceStep) -> RestorePoint:
+    """A record of remains: nobody is offered it, and the next pass removes what it names."""
+    first = min(snapshots, key=lambda one: one.started_at)
+    return RestorePoint(
+        point_id=first.tags[names.POINT],
+        kind=Kind.SNAPSHOT,
+        account=request.account,
+        region=request.region,
+        instance_id=request.instance_id,
+        instance_name=request.instance_name,
+        taken_at=first.started_at,
+        session_id=first.tags.get(names.SESSION, ""),
+        policy=request.policy,
+        snapshot_ids={one.volume_id: one.snapshot_id for one in snapshots},
+        complete=False,
+    )
+
+
+def _clear(
+    point: RestorePoint,
+    snapshots: list[VolumeSnapshot],
+    request: InstanceStep,
+    spoke: Spoke,
+    services: Services,
+) -> list[Problem]:
+    """Remove the remains of a point that was given up; one damaged by other hands is left alone."""
+    if point.complete:
+        return [
+            Problem(
+                code="Incomplete",
+                message="Somebody deleted or changed a snapshot of this restore point; the others are kept.",
+                resource=point.point_id,
+                remedy="Restore single volumes from what is left, or remove it by hand.",
+                severity=State.WARNING,
+            )
+        ]
+    problems = remove_snapshots(
+        Doomed(snapshots, "The restore point was given up."), request, spoke, services
+    )
+    if not problems:
+        services.catalog.remove_point(point)
+    return problems
+
+
+def _forget_gone(
+    recorded: Iterable[RestorePoint], sets: Sets, spoke: Spoke, now: datetime, services: Services
+) -> None:
+    """Points whose snapshots somebody else deleted leave the catalog."""
+    for point in recorded:
+        if point.point_id in sets or now - point.taken_at < ABANDONED_AFTER:
+            continue
+        if not spoke.read_snapshots(sorted(point.snapshot_ids.values())):
+            log.warning("the snapshots of %s were deleted by somebody else", point.point_id)
+            services.catalog.remove_point(point)

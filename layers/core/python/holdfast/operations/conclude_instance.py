@@ -1,0 +1,145 @@
+"""How one instance ended in a session: recorded always, and never better than its worst part.
+
+This is the only place that turns an error into an outcome; whoever fails before it needs no handling of its
+own.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from holdfast.errors import HoldfastError
+from holdfast.model.restore_point import Kind
+from holdfast.model.session import Outcome, Problem, State, worst
+from holdfast.operations.removal import Doomed, remove_snapshots
+from holdfast.operations.services import Services
+from holdfast.operations.snapshot_sets import identity, sort_out
+from holdfast.operations.steps import InstanceStep, StateError
+
+log = logging.getLogger(__name__)
+
+
+class Taken(BaseModel):
+    """What take_snapshots answered."""
+
+    model_config = ConfigDict(extra="ignore")
+    point_id: str
+    warnings: list[str] = []
+
+
+class Committed(BaseModel):
+    """What commit_backup answered."""
+
+    model_config = ConfigDict(extra="ignore")
+    full: bool = False
+    bytes_read: int = 0
+    bytes_stored: int = 0
+    blocks_read: int = 0
+    requests: dict[str, int] = {}
+    warnings: list[str] = []
+
+
+class ConcludeInstance(InstanceStep):
+    """``stage`` is snapshot, backup or retention: where the instance was when ``error`` came, if any."""
+
+    stage: str = "snapshot"
+    taken: Taken | None = None
+    committed: Committed | None = None
+    error: StateError | None = None
+
+
+def conclude_instance(request: ConcludeInstance, services: Services) -> dict[str, Any]:
+    """Write the outcome of this attempt over that of an earlier one."""
+    if request.stage == "retention":
+        outcome = _after_retention(request, services)
+    else:
+        outcome = _outcome(request, services)
+        if request.error and request.stage == "snapshot":
+            _clear_away(request, services)
+    write_outcome(request, outcome, services)
+    log.info("%s ended: %s", request.instance_id, outcome.state)
+    return {"state": outcome.state.value}
+
+
+def write_outcome(step: InstanceStep, outcome: Outcome, services: Services) -> None:
+    """Store an outcome as the latest word on its instance."""
+    services.catalog.write_part(
+        step.session_id,
+        step.outcome_part,
+        {"attempt": step.attempt, "outcome": outcome.model_dump(mode="json")},
+        at=services.clock.now(),
+    )
+
+
+def read_outcome(step: InstanceStep, services: Services) -> Outcome | None:
+    """The latest word on an instance, or None."""
+    part = services.catalog.read_part(step.session_id, step.outcome_part)
+    return Outcome.model_validate(part["outcome"]) if part else None
+
+
+def _outcome(request: ConcludeInstance, services: Services) -> Outcome:
+    captured = services.catalog.read_part(request.session_id, request.capture_part) or {}
+    started = captured.get("requested_at")
+    done = request.committed or Committed()
+    problems = [
+        Problem(code="Noted", message=text, resource=request.instance_id, severity=State.WARNING)
+        for text in (*(request.taken.warnings if request.taken else ()), *done.warnings)
+    ]
+    if request.error:
+        problems.insert(0, request.error.problem(resource=request.instance_id))
+    kinds = {
+        Kind.SNAPSHOT.value: request.taken and (request.stage != "snapshot" or not request.error),
+        Kind.BACKUP.value: request.committed,
+    }
+    return Outcome(
+        account=request.account,
+        region=request.region,
+        instance_id=request.instance_id,
+        instance_name=request.instance_name,
+        state=worst(*(problem.severity for problem in problems)),
+        problems=tuple(problems),
+        point_id=request.point_id if request.taken else "",
+        kinds=tuple(kind for kind, made in kinds.items() if made),
+        full=done.full,
+        bytes_read=done.bytes_read,
+        bytes_stored=done.bytes_stored,
+        blocks_read=done.blocks_read,
+        requests=done.requests,
+        started_at=datetime.fromisoformat(started) if started else None,
+        ended_at=services.clock.now(),
+    )
+
+
+def _after_retention(request: ConcludeInstance, services: Services) -> Outcome:
+    """The outcome that is there, with the warning that retention broke off."""
+    before = read_outcome(request, services) or _outcome(request.model_copy(update={"error": None}), services)
+    if request.error is None:
+        return before
+    problem = request.error.problem(resource=request.instance_id, severity=State.WARNING)
+    return with_problems(before, [problem])
+
+
+def with_problems(outcome: Outcome, problems: list[Problem]) -> Outcome:
+    """The outcome with further problems, and at least as bad as they are."""
+    return outcome.model_copy(
+        update={
+            "problems": (*outcome.problems, *problems),
+            "state": worst(outcome.state, *(problem.severity for problem in problems)),
+        }
+    )
+
+
+def _clear_away(request: ConcludeInstance, services: Services) -> None:
+    """Remove what can never become a restore point; a set that is merely late stays for the retry."""
+    try:
+        spoke = services.spoke(request.policy, request.account, request.region)
+        found = sort_out(spoke.find_snapshots(identity(services.settings.installation, request)))
+        remove_snapshots(
+            Doomed(found.broken, "The set failed and can never be a restore point."), request, spoke, services
+        )
+    except HoldfastError as error:
+        log.warning("%s: what was left could not be cleared away: %s", request.instance_id, error)

@@ -1,0 +1,267 @@
+"""A session is judged by its worst part, retried where that can help, and told to people and programs.
+
+Nothing may make it look better: an unreachable account, a Region that never answered and a notification that
+failed all show in the record.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from holdfast.errors import HoldfastError
+from holdfast.model.configuration import Mailing, SchedulePolicy
+from holdfast.model.session import Outcome, Problem, Session, State, worst
+from holdfast.operations.discover_instances import PASSING
+from holdfast.operations.report import (
+    ascii_subject,
+    build_report,
+    document,
+    render_html,
+    render_text,
+    subject,
+)
+from holdfast.operations.services import Services
+from holdfast.operations.steps import SCOPE, StateError, Step, problem_of, schedule_policy
+from holdfast.ports import Mail
+
+log = logging.getLogger(__name__)
+
+MOST_PROBLEMS = 500
+"""Problems of accounts and Regions in a session's record."""
+
+
+class RegionResult(BaseModel):
+    """How the session machine saw a Region end; ``error`` when no answer came."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    region: str
+    error: StateError | None = None
+
+
+class ConcludeSession(Step):
+    """The session's event after an attempt; ``error`` when the scope could not be resolved."""
+
+    regions: tuple[RegionResult, ...] = ()
+    error: StateError | None = None
+
+
+def conclude_session(request: ConcludeSession, services: Services) -> dict[str, Any]:
+    """Record and judge an attempt; decide on a retry; after the last one, tell the result."""
+    policy = schedule_policy(services.configuration, request.policy)
+    for result in request.regions:
+        if result.error:
+            _record_lost(result, request, services)
+    regions = {
+        name.removeprefix("region/"): part
+        for name, part in services.catalog.parts(request.session_id, "region/")
+    }
+    outcomes = [
+        Outcome.model_validate(body["outcome"])
+        for _, body in services.catalog.parts(request.session_id, "outcome/")
+    ]
+    again = [] if request.error else _worth_retrying(regions, outcomes)
+    retry = bool(again) and not request.manual and request.attempt < policy.retries
+    session = _judged(request, policy, regions, outcomes, services)
+    services.catalog.write_session(
+        session.model_copy(update={"state": State.RUNNING, "ended_at": None}) if retry else session
+    )
+    told = _notify(session, outcomes, policy, services, last=not retry)
+    if told and not retry:
+        session = session.model_copy(
+            update={
+                "problems": (*session.problems, *told),
+                "state": worst(session.state, *(problem.severity for problem in told)),
+            }
+        )
+        services.catalog.write_session(session)
+    if not retry:
+        services.count(_metrics(session), policy=policy.name)
+    log.info("session %s, attempt %d: %s", session.session_id, request.attempt, session.state)
+    return {
+        "session_id": request.session_id,
+        "state": session.state.value,
+        "retry": retry,
+        "attempt": request.attempt + retry,
+        "regions": again if retry else [],
+        "broken": bool(request.error) or (bool(regions) and all(one.get("lost") for one in regions.values())),
+    }
+
+
+def _record_lost(result: RegionResult, request: ConcludeSession, services: Services) -> None:
+    """Keep a Region's failure where the Region's own words would be."""
+    step_part = f"region/{result.region}"
+    told = services.catalog.read_part(request.session_id, step_part) or {"problems": []}
+    error = (result.error or StateError()).problem(resource=result.region)
+    services.catalog.write_part(
+        request.session_id,
+        step_part,
+        {
+            **told,
+            "attempt": request.attempt,
+            "ended": True,
+            "lost": True,
+            "state": State.FAILED.value,
+            "problems": [
+                *(problem for problem in told["problems"] if problem["resource"] != result.region),
+                error.model_dump(mode="json"),
+            ],
+        },
+        at=services.clock.now(),
+    )
+
+
+def _worth_retrying(regions: dict[str, dict[str, Any]], outcomes: Iterable[Outcome]) -> list[str]:
+    """Regions with an instance that failed, an account whose problem may pass, or that were lost."""
+    failed = {outcome.region for outcome in outcomes if outcome.state is State.FAILED}
+    for name, part in regions.items():
+        if part.get("lost") or any(problem["code"] in PASSING for problem in part["problems"]):
+            failed.add(name)
+    return sorted(failed)
+
+
+def _judged(
+    request: ConcludeSession,
+    policy: SchedulePolicy,
+    regions: dict[str, dict[str, Any]],
+    outcomes: Sequence[Outcome],
+    services: Services,
+) -> Session:
+    scope = services.catalog.read_part(request.session_id, SCOPE) or {}
+    problems = list(_merged(regions))
+    if request.error:
+        problems.insert(0, request.error.problem(resource=request.policy))
+    problems += _not_found(policy, outcomes)
+    if len(problems) > MOST_PROBLEMS:
+        more = f"{len(problems) - MOST_PROBLEMS} more problems are not kept in this record."
+        problems = [*problems[:MOST_PROBLEMS], Problem(code="More", message=more, severity=State.WARNING)]
+    states = [outcome.state for outcome in outcomes]
+    counts = {
+        "instances": len(outcomes),
+        "success": states.count(State.SUCCESS),
+        "warning": states.count(State.WARNING),
+        "failed": states.count(State.FAILED),
+        "regions": len(regions),
+        "accounts": len(scope.get("accounts", ())),
+        "left_out": len(scope.get("left_out", ())),
+        "unreachable": len({problem.resource for problem in problems if problem.resource.isdigit()}),
+    }
+    for part in regions.values():
+        for kind, count in part.get("coverage", {}).items():
+            counts[kind] = counts.get(kind, 0) + count
+    before = services.catalog.read_session(request.session_id)
+    return before.model_copy(
+        update={
+            "ended_at": services.clock.now(),
+            "state": worst(*states, *(problem.severity for problem in problems)),
+            "attempt": request.attempt,
+            "problems": tuple(problems),
+            "counts": counts,
+            "bytes_read": sum(outcome.bytes_read for outcome in outcomes),
+            "bytes_stored": sum(outcome.bytes_stored for outcome in outcomes),
+        }
+    )
+
+
+def _merged(regions: dict[str, dict[str, Any]]) -> Iterator[Problem]:
+    """Problems of accounts and Regions; one that an account has in several Regions is told once."""
+    seen: dict[tuple[str, str], list[str]] = {}
+    first: dict[tuple[str, str], Problem] = {}
+    for name, part in sorted(regions.items()):
+        for body in part["problems"]:
+            problem = Problem.model_validate(body)
+            key = (problem.code, problem.resource)
+            first.setdefault(key, problem)
+            seen.setdefault(key, []).append(name)
+    for key, problem in first.items():
+        where = ", ".join(seen[key])
+        yield problem.model_copy(update={"message": f"{problem.message} (in {where})"})
+
+
+def _not_found(policy: SchedulePolicy, outcomes: Iterable[Outcome]) -> Iterator[Problem]:
+    """Instances that the policy lists by id and that no account or Region has."""
+    missing = set(policy.selection.instances) - {outcome.instance_id for outcome in outcomes}
+    for instance_id in sorted(missing - set(policy.selection.exclude_instances)):
+        yield Problem(
+            code="SourceGone",
+            message="The policy lists this instance, but it was not protected: no account or Region that "
+            "could be looked at has it, or another policy owns it.",
+            resource=instance_id,
+            remedy="Take it out of the policy, or see `holdfast explain` for the reason.",
+            severity=State.WARNING,
+        )
+
+
+def _metrics(session: Session) -> dict[str, float]:
+    """What dashboards and alarms follow; the policy is their only dimension."""
+    counts = session.counts
+    seconds = (session.ended_at - session.started_at).total_seconds() if session.ended_at else 0
+    return {
+        "Sessions": 1,
+        "SessionsFailed": int(session.state is State.FAILED),
+        "SessionsWarned": int(session.state is State.WARNING),
+        "Instances": counts["instances"],
+        "InstancesFailed": counts["failed"],
+        "InstancesWarned": counts["warning"],
+        "AccountsUnreachable": counts["unreachable"],
+        "BytesRead": session.bytes_read,
+        "BytesStored": session.bytes_stored,
+        "DurationSeconds": seconds,
+    }
+
+
+def mailings(policy: SchedulePolicy, everywhere: Mailing, own_topic: str) -> list[Mailing]:
+    """Whom to tell: the policy's settings win for a recipient or topic that is in both."""
+    general = everywhere.model_copy(update={"topic_arn": everywhere.topic_arn or own_topic})
+    special = policy.notifications
+    if special is None:
+        return [general]
+    left = tuple(one for one in general.recipients if one not in special.recipients)
+    topic = "" if general.topic_arn == special.topic_arn else general.topic_arn
+    sender = special.sender or general.sender
+    return [
+        special.model_copy(update={"sender": sender}),
+        general.model_copy(update={"recipients": left, "topic_arn": topic}),
+    ]
+
+
+def _wants(mailing: Mailing, state: State, *, last: bool) -> bool:
+    wanted = {State.SUCCESS: mailing.on_success, State.WARNING: mailing.on_warning}
+    return wanted.get(state, mailing.on_failure) and (last or not mailing.last_retry_only)
+
+
+def _notify(
+    session: Session, outcomes: Sequence[Outcome], policy: SchedulePolicy, services: Services, *, last: bool
+) -> list[Problem]:
+    """Tell the result; whoever could not be told is a warning, and the others are told all the same."""
+    report = build_report(session, outcomes)
+    problems = []
+    for mailing in mailings(policy, services.configuration.notifications, services.settings.topic_arn):
+        if not _wants(mailing, session.state, last=last):
+            continue
+        line = subject(mailing.subject, report)
+        try:
+            if mailing.topic_arn:
+                services.notifier.publish(
+                    mailing.topic_arn, ascii_subject(line), render_text(report), document(report)
+                )
+        except HoldfastError as error:
+            problems.append(_untold(error, mailing.topic_arn))
+        try:
+            if mailing.recipients and mailing.sender:
+                services.notifier.send(
+                    Mail(mailing.sender, mailing.recipients, line, render_text(report), render_html(report))
+                )
+        except HoldfastError as error:
+            problems.append(_untold(error, ", ".join(mailing.recipients)))
+    return problems
+
+
+def _untold(error: HoldfastError, whom: str) -> Problem:
+    log.error("%s could not be told: %s", whom, error)
+    problem = problem_of(error, resource=whom, severity=State.WARNING)
+    return problem.model_copy(update={"message": f"The result could not be sent: {problem.message}"})

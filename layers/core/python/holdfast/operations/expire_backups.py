@@ -1,0 +1,129 @@
+"""Image-level backups whose time is over leave their repository, in two steps a day apart.
+
+A run judges every restore point anew and notes what has expired; only what a note of at least a day ago names
+and this run judges expired again is deleted. A repository that cannot be judged as a whole is left as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from holdfast.errors import DamagedError, HoldfastError, NotFoundError, PermanentError
+from holdfast.model.configuration import SchedulePolicy
+from holdfast.model.restore_point import Kind, RestorePoint
+from holdfast.operations.services import Services
+from holdfast.planning.retention import Verdict, judge, rule_for
+from holdfast.repository.layout import PointName
+from holdfast.repository.manifest import restore_point
+from holdfast.repository.repository import Repository
+
+log = logging.getLogger(__name__)
+
+MARGIN = 60.0
+"""Seconds kept for finishing."""
+
+
+class ExpireBackups(BaseModel):
+    """``repository`` empty: all of them. ``dry_run`` judges and changes nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    repository: str = ""
+    dry_run: bool = False
+
+
+def expire_backups(request: ExpireBackups, services: Services) -> dict[str, Any]:
+    """One retention run. Raises PermanentError when a repository could not be judged; the others are done."""
+    done = {"judged": 0, "expired": 0, "noted": 0, "removed": 0}
+    failed: list[str] = []
+    for configured in services.configuration.repositories:
+        if request.repository in ("", configured.name):
+            try:
+                for key, count in _expire(configured.name, request, services).items():
+                    done[key] += count
+            except HoldfastError as error:
+                log.error("repository %s: %s", configured.name, error)
+                failed.append(f"{configured.name}: {error}")
+    if failed:
+        raise PermanentError(
+            f"Retention could not run in {len(failed)} of the repositories: {'; '.join(failed)}",
+            resource=failed[0].partition(":")[0],
+            remedy="Correct what is named and invoke this function again.",
+        )
+    return done
+
+
+def _expire(name: str, request: ExpireBackups, services: Services) -> dict[str, int]:
+    try:
+        repository = services.repository(name)
+    except NotFoundError:
+        return {}  # Nothing was ever backed up there.
+    points = _points(name, repository, services)
+    verdicts = _verdicts(points, services)
+    expired = {PointName(point.instance_id, point.point_id): point for point, one in verdicts if one.remove}
+    for point, verdict in verdicts:
+        if verdict.remove:
+            log.info("%s of %s expired: %s", point.point_id, point.instance_id, verdict.reason)
+    counts = {"judged": len(verdicts), "expired": len(expired)}
+    if request.dry_run:
+        return counts
+    cycle = repository.expire_points(
+        expired, services.clock.now(), ids=services.ids, installation=services.settings.installation
+    )
+    for gone in cycle.deleted:
+        services.catalog.remove_point(expired[gone])
+    return {**counts, "noted": len(cycle.marked), "removed": len(cycle.deleted)}
+
+
+def _points(name: str, repository: Repository, services: Services) -> list[RestorePoint]:
+    """Every restore point that the repository holds: from the catalog, else from its manifest."""
+    points: list[RestorePoint] = []
+    for instance_id, listed in groupby(repository.list_points(), key=lambda point: point.instance_id):
+        if services.remaining() < MARGIN:
+            raise PermanentError(
+                "There are too many restore points to judge in one run.",
+                resource=name,
+                remedy="Give this function more time, or use more repositories.",
+            )
+        known = {
+            point.point_id: point
+            for point in services.catalog.points(instance_id, Kind.BACKUP)
+            if point.repository == name
+        }
+        for one in listed:
+            found = known.get(one.point_id) or _recovered(one, name, repository, services)
+            if found is not None:
+                points.append(found)
+    return points
+
+
+def _recovered(one: PointName, name: str, repository: Repository, services: Services) -> RestorePoint | None:
+    """A restore point that the catalog has lost; one that cannot be read is never judged, so it stays."""
+    try:
+        manifest = repository.read_point(one)
+    except (DamagedError, NotFoundError) as error:
+        log.error("%s is not judged: %s", one.key, error)
+        return None
+    found = restore_point(manifest, name)
+    services.catalog.add_point(found, manifest.configuration)
+    return found
+
+
+def _verdicts(points: Iterable[RestorePoint], services: Services) -> list[tuple[RestorePoint, Verdict]]:
+    """Verdicts chain by chain. Points of a policy that is gone from the configuration are not judged."""
+    now = services.clock.now()
+    verdicts: list[tuple[RestorePoint, Verdict]] = []
+    ordered = sorted(points, key=lambda point: (point.instance_id, point.policy))
+    for (_, name), chain in groupby(ordered, key=lambda point: (point.instance_id, point.policy)):
+        policy = services.configuration.policy(name)
+        if not isinstance(policy, SchedulePolicy):
+            continue
+        members = {point.point_id: point for point in chain}
+        for verdict in judge(members.values(), rule_for(policy, Kind.BACKUP), now):
+            verdicts.append((members[verdict.point_id], verdict))
+    return verdicts
