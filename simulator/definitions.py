@@ -36,8 +36,7 @@ _FIELDS = {
         "Catch",
         "TimeoutSeconds",
         "HeartbeatSeconds",
-    }
-    | {"Credentials"},
+    },
     "Map": _COMMON
     | {
         "Next",
@@ -72,6 +71,7 @@ def load(text: str) -> dict[str, Any]:
         raise ValueError(f"the definition is not JSON: {error}") from error
     if machine.get("QueryLanguage") != "JSONata":
         raise ValueError("QueryLanguage must be JSONata; JSONPath definitions are not run here")
+    _check_fields(machine, "")
     for error in _schema().iter_errors(_spelled_out(machine)):
         raise ValueError(f"{'/'.join(str(part) for part in error.absolute_path)}: {error.message}")
     _check_machine(machine, "")
@@ -89,7 +89,8 @@ def _spelled_out(machine: Any) -> Any:
         for key, value in machine.items()
     }
     for state in spelled.get("States", {}).values():
-        state["QueryLanguage"] = "JSONata"
+        if state.get("Type") not in {"Succeed", "Fail"}:
+            state["QueryLanguage"] = "JSONata"
     return spelled
 
 
@@ -99,13 +100,23 @@ def _schema() -> jsonschema.Draft7Validator:
     return jsonschema.Draft7Validator(json.loads(source.read_text()))
 
 
+def _check_fields(machine: Mapping[str, Any], where: str) -> None:
+    for name, state in machine.get("States", {}).items():
+        known = _FIELDS.get(state.get("Type"))
+        if known is None:
+            raise ValueError(f"state {where}{name}: there is no type {state.get('Type')!r}")
+        if unknown := set(state) - known:
+            raise ValueError(
+                f"state {where}{name}: a JSONata {state['Type']} state has no field {sorted(unknown)}"
+            )
+        for inner in (state.get("ItemProcessor", {}), *state.get("Branches", ())):
+            _check_fields(inner, f"{where}{name}/")
+
+
 def _check_machine(machine: Mapping[str, Any], where: str) -> None:
     states = machine["States"]
     for name, state in states.items():
         place = f"{where}{name}"
-        unknown = set(state) - _FIELDS[state["Type"]]
-        if unknown:
-            raise ValueError(f"state {place}: a JSONata {state['Type']} state has no field {sorted(unknown)}")
         for target in _targets(state):
             if target not in states:
                 raise ValueError(f"state {place}: there is no state {target!r} to go to")

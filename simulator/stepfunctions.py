@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, EmptyResult
 from moto.stepfunctions.exceptions import InvalidArn
 from moto.stepfunctions.models import StateMachine, StepFunctionBackend
-from moto.stepfunctions.parser.api import InvalidDefinition, InvalidToken, TaskTimedOut
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 from moto.stepfunctions.responses import StepFunctionResponse
 
@@ -38,6 +38,24 @@ if TYPE_CHECKING:
 
 _HISTORY_EVENTS = 25_000  # the service's quota; an execution that needs more fails there
 _RENEW_BEFORE = timedelta(hours=1)
+
+
+class InvalidDefinition(ServiceException):  # type: ignore[misc]
+    """A definition that the service would not run."""
+
+    code = "InvalidDefinition"
+
+
+class InvalidToken(ServiceException):  # type: ignore[misc]
+    """A task token that no task of this Region has."""
+
+    code = "InvalidToken"
+
+
+class TaskTimedOut(ServiceException):  # type: ignore[misc]
+    """A task token whose task has ended."""
+
+    code = "TaskTimedOut"
 
 
 @dataclass

@@ -142,3 +142,9 @@ class Stack:
 def stack(sim: Simulator) -> Stack:
     """An empty stack in the home Region."""
     return Stack(sim)
+
+
+@pytest.fixture
+def new_stack(sim: Simulator) -> Callable[..., Stack]:
+    """Makes empty stacks elsewhere."""
+    return lambda **place: Stack(sim, **place)

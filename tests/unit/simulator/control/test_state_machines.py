@@ -7,27 +7,526 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
+
+OBJECTS = {"Action": ["s3:GetObject", "s3:PutObject", "s3:ListBucket"], "Resource": "*"}
 
 
 def invoke(name: str, **fields: Any) -> dict[str, Any]:
     """A Task state that invokes a function with the state's input."""
+    ends = {} if "Next" in fields else {"End": True}
     return {
         "Type": "Task",
         "Resource": "arn:aws:states:::lambda:invoke",
         "Arguments": {"FunctionName": name, "Payload": "{% $states.input %}"},
         "Output": "{% $states.result.Payload %}",
+        **ends,
+        **fields,
+    }
+
+
+def one_state(state: dict[str, Any]) -> dict[str, Any]:
+    """A machine with a single state."""
+    return {"StartAt": "Only", "States": {"Only": state}}
+
+
+def distributed(name: str, **fields: Any) -> dict[str, Any]:
+    """A distributed Map over a function."""
+    return {
+        "Type": "Map",
+        "ItemProcessor": {
+            "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+            "StartAt": "Work",
+            "States": {"Work": invoke(name)},
+        },
         "End": True,
         **fields,
     }
 
 
+DOUBLE = "def handler(event, context):\n    return {'twice': 2 * event['n']}\n"
+
+FRAGILE = """
+    class TransientError(Exception): pass
+    class PermanentError(Exception): pass
+    calls = []
+    def handler(event, context):
+        calls.append(event)
+        if len(calls) <= event.get('failures', 0):
+            raise TransientError('try again')
+        if event.get('broken'):
+            raise PermanentError('no use')
+        return {'calls': len(calls)}
+"""
+
+
 def test_a_function_answers_a_task(stack, functions):
-    asset = functions(double="def handler(event, context):\n    return {'twice': 2 * event['n']}\n")
-    stack.function("double", asset)
-    stack.machine("Machine", {"StartAt": "Double", "States": {"Double": invoke("double")}})
+    stack.function("double", functions(double=DOUBLE))
+    stack.machine("Machine", one_state(invoke("double")))
     stack.deploy()
 
     execution = stack.run("Machine", {"n": 21})
 
-    assert execution.status == "SUCCEEDED", (execution.error, execution.cause)
     assert json.loads(execution.output) == {"twice": 42}
+
+
+def test_a_retry_by_class_name_waits_in_virtual_time(stack, functions):
+    stack.function("fragile", functions(fragile=FRAGILE))
+    retry = {"ErrorEquals": ["TransientError"], "IntervalSeconds": 10, "BackoffRate": 2, "MaxAttempts": 5}
+    stack.machine("Machine", one_state(invoke("fragile", Retry=[retry])))
+    stack.deploy()
+
+    execution = stack.run("Machine", {"failures": 3})
+
+    assert json.loads(execution.output) == {"calls": 4}
+    assert execution.stop_date - execution.start_date == timedelta(seconds=10 + 20 + 40)
+
+
+def test_max_delay_bounds_the_backoff_and_full_jitter_never_exceeds_it(stack, functions):
+    stack.function("fragile", functions(fragile=FRAGILE))
+    retry = {"ErrorEquals": ["States.ALL"], "IntervalSeconds": 10, "BackoffRate": 10, "MaxDelaySeconds": 30}
+    stack.machine("Bounded", one_state(invoke("fragile", Retry=[retry | {"JitterStrategy": "FULL"}])))
+    stack.deploy()
+
+    execution = stack.run("Bounded", {"failures": 2})
+
+    assert timedelta() < execution.stop_date - execution.start_date <= timedelta(seconds=10 + 30)
+
+
+def test_an_error_that_no_retrier_names_is_caught_with_its_cause(stack, functions):
+    stack.function("fragile", functions(fragile=FRAGILE))
+    caught = {
+        "ErrorEquals": ["PermanentError"],
+        "Next": "Tell",
+        "Assign": {"reason": "{% $parse($states.errorOutput.Cause).errorMessage %}"},
+    }
+    retry = {"ErrorEquals": ["TransientError"]}
+    tell = {"Type": "Pass", "Output": {"because": "{% $reason %}", "error": "{% $states.input.Error %}"}, "End": True}
+    stack.machine(
+        "Machine", {"StartAt": "Try", "States": {"Try": invoke("fragile", Retry=[retry], Catch=[caught]), "Tell": tell}}
+    )
+    stack.deploy()
+
+    execution = stack.run("Machine", {"broken": True})
+
+    assert json.loads(execution.output) == {"because": "no use", "error": "PermanentError"}
+
+
+def test_an_uncaught_error_fails_the_execution_under_its_name(stack, functions):
+    stack.function("fragile", functions(fragile=FRAGILE))
+    stack.machine("Machine", one_state(invoke("fragile")))
+    stack.deploy()
+
+    execution = stack.run("Machine", {"broken": True})
+
+    assert (execution.status, execution.error) == ("FAILED", "PermanentError")
+    assert json.loads(execution.cause)["errorMessage"] == "no use"
+
+
+def test_a_distributed_map_reads_jsonl_batches_items_and_writes_results(stack, functions):
+    asset = functions(
+        total="""
+        def handler(event, context):
+            return {'sum': sum(item['n'] for item in event['Items']), 'scale': event['BatchInput']['scale']}
+        """
+    )
+    stack.function("total", asset)
+    stack.add(Work={"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "work"}})
+    state = distributed(
+        "total",
+        ItemReader={
+            "Resource": "arn:aws:states:::s3:getObject",
+            "ReaderConfig": {"InputType": "JSONL"},
+            "Arguments": {"Bucket": "work", "Key": "{% $states.input.key %}"},
+        },
+        ItemSelector={"n": "{% $states.context.Map.Item.Value.number * $states.input.factor %}"},
+        ItemBatcher={"MaxItemsPerBatch": 3, "BatchInput": {"scale": "{% $states.input.factor %}"}},
+        ResultWriter={
+            "Resource": "arn:aws:states:::s3:putObject",
+            "Arguments": {"Bucket": "work", "Prefix": "results"},
+        },
+        MaxConcurrency=2,
+    )
+    stack.machine("Machine", one_state(state), OBJECTS)
+    stack.deploy()
+    s3 = stack.sim.control.client("s3", stack.account, stack.region)
+    s3.put_object(Bucket="work", Key="items.jsonl", Body="\n".join(json.dumps({"number": n}) for n in range(7)))
+
+    execution = stack.run("Machine", {"key": "items.jsonl", "factor": 10})
+
+    assert execution.status == "SUCCEEDED", (execution.error, execution.cause)
+    written = json.loads(execution.output)["ResultWriterDetails"]
+    manifest = json.loads(s3.get_object(Bucket="work", Key=written["Key"])["Body"].read())
+    [listed] = manifest["ResultFiles"]["SUCCEEDED"]
+    rows = json.loads(s3.get_object(Bucket="work", Key=listed["Key"])["Body"].read())
+    assert [json.loads(row["Output"]) for row in rows] == [
+        {"sum": 30, "scale": 10},
+        {"sum": 120, "scale": 10},
+        {"sum": 60, "scale": 10},
+    ]
+    assert manifest["ResultFiles"]["FAILED"] == []
+
+
+def test_a_missing_item_file_has_the_service_error_name(stack, functions):
+    stack.function("double", functions(double=DOUBLE))
+    stack.add(Work={"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "work"}})
+    reader = {
+        "Resource": "arn:aws:states:::s3:getObject",
+        "ReaderConfig": {"InputType": "JSON"},
+        "Arguments": {"Bucket": "work", "Key": "nowhere.json"},
+    }
+    stack.machine("Machine", one_state(distributed("double", ItemReader=reader)), OBJECTS)
+    stack.deploy()
+
+    assert stack.run("Machine").error == "States.ItemReaderFailed"
+
+
+@pytest.mark.parametrize(
+    ("rule", "failures", "status"),
+    [
+        ({}, 0, "SUCCEEDED"),
+        ({}, 1, "FAILED"),
+        ({"ToleratedFailurePercentage": 20}, 2, "SUCCEEDED"),
+        ({"ToleratedFailurePercentage": 20}, 3, "FAILED"),
+        ({"ToleratedFailurePercentage": 100}, 10, "SUCCEEDED"),
+        ({"ToleratedFailureCount": 1}, 1, "SUCCEEDED"),
+        ({"ToleratedFailureCount": 1}, 2, "FAILED"),
+        ({"ToleratedFailureCount": 5, "ToleratedFailurePercentage": 10}, 2, "FAILED"),
+    ],
+)
+def test_failures_beyond_the_tolerated_ones_fail_a_distributed_map(stack, functions, rule, failures, status):
+    picky = "def handler(event, context):\n    if event['fails']: raise ValueError('no')\n    return event\n"
+    stack.function("picky", functions(picky=picky))
+    stack.machine("Machine", one_state(distributed("picky", Items="{% $states.input %}", **rule)))
+    stack.deploy()
+
+    execution = stack.run("Machine", [{"fails": n < failures} for n in range(10)])
+
+    assert execution.status == status
+    if status == "FAILED":
+        assert execution.error == "States.ExceedToleratedFailureThreshold"
+
+
+def test_failed_children_are_listed_with_their_errors(stack, functions):
+    picky = "def handler(event, context):\n    if event['fails']: raise ValueError('no')\n    return event\n"
+    stack.function("picky", functions(picky=picky))
+    stack.add(Work={"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "work"}})
+    writer = {"Resource": "arn:aws:states:::s3:putObject", "Arguments": {"Bucket": "work", "Prefix": "out"}}
+    state = distributed("picky", Items="{% $states.input %}", ToleratedFailurePercentage=100, ResultWriter=writer)
+    stack.machine("Machine", one_state(state), OBJECTS)
+    stack.deploy()
+
+    execution = stack.run("Machine", [{"fails": n == 1} for n in range(3)])
+
+    s3 = stack.sim.control.client("s3", stack.account, stack.region)
+    manifest_key = json.loads(execution.output)["ResultWriterDetails"]["Key"]
+    files = json.loads(s3.get_object(Bucket="work", Key=manifest_key)["Body"].read())["ResultFiles"]
+    [row] = json.loads(s3.get_object(Bucket="work", Key=files["FAILED"][0]["Key"])["Body"].read())
+    assert (row["Status"], row["Error"], json.loads(row["Input"])) == ("FAILED", "ValueError", {"fails": True})
+
+
+def test_children_of_a_distributed_map_do_not_see_the_variables_of_their_parent(stack, functions):
+    stack.function("double", functions(double=DOUBLE))
+    state = distributed("double", Items="{% $states.input %}")
+    state["ItemProcessor"]["States"] = {"Work": {"Type": "Pass", "Output": "{% $secret %}", "End": True}}
+    stack.machine(
+        "Machine",
+        {
+            "StartAt": "Know",
+            "States": {"Know": {"Type": "Pass", "Assign": {"secret": 1}, "Next": "Fan"}, "Fan": state},
+        },
+    )
+    stack.deploy()
+
+    execution = stack.run("Machine", [1])
+
+    assert execution.error == "States.ExceedToleratedFailureThreshold"
+    assert "States.QueryEvaluationError" in execution.cause
+
+
+def test_an_inline_map_sees_outer_variables_and_fails_with_the_error_of_its_item(stack):
+    inner = {
+        "StartAt": "Check",
+        "States": {
+            "Check": {
+                "Type": "Choice",
+                "Choices": [{"Condition": "{% $states.input > $limit %}", "Next": "Big"}],
+                "Default": "Fine",
+            },
+            "Big": {"Type": "Fail", "Error": "TooBig", "Cause": "{% 'is ' & $states.input %}"},
+            "Fine": {"Type": "Succeed", "Output": "{% $states.input + 1 %}"},
+        },
+    }
+    states = {
+        "Know": {"Type": "Pass", "Assign": {"limit": 5}, "Next": "Each"},
+        "Each": {"Type": "Map", "Items": "{% $states.input %}", "ItemProcessor": inner, "End": True},
+    }
+    stack.machine("Machine", {"StartAt": "Know", "States": states})
+    stack.deploy()
+
+    assert json.loads(stack.run("Machine", [1, 2, 3]).output) == [2, 3, 4]
+    failed = stack.run("Machine", [1, 7])
+    assert (failed.error, failed.cause) == ("TooBig", "is 7")
+
+
+def test_concurrent_waits_overlap(stack):
+    item = one_state({"Type": "Wait", "Seconds": "{% $states.input %}", "End": True})
+    processor = {"ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}, **item}
+    stack.machine(
+        "Machine", one_state({"Type": "Map", "Items": "{% $states.input %}", "ItemProcessor": processor, "End": True})
+    )
+    stack.deploy()
+
+    execution = stack.run("Machine", [60] * 500)
+
+    assert execution.stop_date - execution.start_date == timedelta(seconds=60)
+
+
+def test_max_concurrency_makes_waits_queue(stack):
+    item = one_state({"Type": "Wait", "Seconds": 60, "End": True})
+    processor = {"ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}, **item}
+    state = {"Type": "Map", "Items": "{% $states.input %}", "ItemProcessor": processor, "End": True}
+    stack.machine("Machine", one_state(state | {"MaxConcurrency": 2}))
+    stack.deploy()
+
+    execution = stack.run("Machine", list(range(6)))
+
+    assert execution.stop_date - execution.start_date == timedelta(seconds=180)
+
+
+def test_a_parallel_state_joins_its_branches(stack):
+    branches = [one_state({"Type": "Pass", "Output": {"branch": n}, "End": True}) for n in range(2)]
+    stack.machine("Machine", one_state({"Type": "Parallel", "Branches": branches, "End": True}))
+    stack.deploy()
+
+    assert json.loads(stack.run("Machine").output) == [{"branch": 0}, {"branch": 1}]
+
+
+def test_an_expression_that_yields_nothing_is_an_error(stack):
+    stack.machine("Machine", one_state({"Type": "Pass", "Output": {"a": "{% $states.input.b %}"}, "End": True}))
+    stack.deploy()
+
+    assert stack.run("Machine", {"b": None}).output == '{"a": null}'
+    assert stack.run("Machine", {}).error == "States.QueryEvaluationError"
+
+
+def test_output_beyond_the_quota_is_refused(stack):
+    stack.machine("Machine", one_state({"Type": "Pass", "Output": "{% $pad('', 300000, 'x') %}", "End": True}))
+    stack.deploy()
+
+    assert stack.run("Machine").error == "States.DataLimitExceeded"
+
+
+def test_a_task_that_takes_too_long_times_out(stack):
+    state = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::sqs:sendMessage.waitForTaskToken",
+        "Arguments": {"QueueUrl": "{% $states.input %}", "MessageBody": "{% $states.context.Task.Token %}"},
+        "TimeoutSeconds": 300,
+        "End": True,
+    }
+    stack.add(Queue={"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "queue"}})
+    stack.machine("Machine", one_state(state), {"Action": "sqs:SendMessage", "Resource": "*"})
+    stack.deploy()
+    sqs = stack.sim.control.client("sqs", stack.account, stack.region)
+    url = sqs.get_queue_url(QueueName="queue")["QueueUrl"]
+
+    execution = stack.run("Machine", url)
+
+    assert execution.error == "States.Timeout"
+    assert execution.stop_date - execution.start_date == timedelta(seconds=300)
+    token = sqs.receive_message(QueueUrl=url)["Messages"][0]["Body"]
+    states = stack.sim.control.client("stepfunctions", stack.account, stack.region)
+    with pytest.raises(ClientError, match="TaskTimedOut"):
+        states.send_task_success(taskToken=token, output="{}")
+
+
+WAIT_FOR_CELL = {
+    "Type": "Task",
+    "Resource": "arn:aws:states:::lambda:invoke.waitForTaskToken",
+    "Arguments": {"FunctionName": "start", "Payload": {"token": "{% $states.context.Task.Token %}"}},
+    "Catch": [{"ErrorEquals": ["CellFailed"], "Next": "Failed", "Output": "{% $states.errorOutput %}"}],
+    "End": True,
+}
+START = """
+    import json
+    from holdfast.bootstrap import world
+    def handler(event, context):
+        client = world().session().client('stepfunctions', region_name='eu-west-1')
+        arn = 'arn:aws:states:eu-west-1:111111111111:stateMachine:Cell'
+        client.start_execution(stateMachineArn=arn, input=json.dumps(event))
+        return {}
+"""
+REPORT = """
+    import json
+    from holdfast.bootstrap import world
+    def handler(event, context):
+        client = world().session().client('stepfunctions', region_name='eu-central-1')
+        if event.get('fails'):
+            client.send_task_failure(taskToken=event['token'], error='CellFailed', cause='storm')
+        else:
+            client.send_task_success(taskToken=event['token'], output=json.dumps({'cell': 'done'}))
+        return {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("fails", "expected"), [(False, {"cell": "done"}), (True, {"Error": "CellFailed", "Cause": "storm"})]
+)
+def test_a_cell_in_another_region_answers_the_token_of_the_hub(stack, new_stack, functions, fails, expected):
+    asset = functions(start=START, report=REPORT)
+    stack.function("start", asset, {"Action": "states:StartExecution", "Resource": "*"})
+    failed = {"Type": "Pass", "End": True}
+    stack.machine("Hub", {"StartAt": "Cell", "States": {"Cell": WAIT_FOR_CELL, "Failed": failed}})
+    stack.deploy()
+    cell = new_stack(region="eu-west-1", name="Cell")
+    tokens = {"Action": ["states:SendTaskSuccess", "states:SendTaskFailure"], "Resource": "*"}
+    cell.function("report", asset, tokens)
+    wait = {"Type": "Wait", "Seconds": 600, "Output": {"token": "{% $states.input.token %}", "fails": fails}}
+    cell.machine("Cell", {"StartAt": "Work", "States": {"Work": wait | {"Next": "Report"}, "Report": invoke("report")}})
+    cell.deploy()
+
+    execution = stack.run("Hub")
+
+    assert json.loads(execution.output) == expected
+    assert execution.stop_date - execution.start_date == timedelta(seconds=600)
+
+
+def test_a_token_is_not_known_in_another_region(stack, sim):
+    states = sim.control.client("stepfunctions", stack.account, "eu-west-1")
+    with pytest.raises(ClientError, match="InvalidToken"):
+        states.send_task_success(taskToken="x" * 40, output="{}")
+
+
+def test_a_nested_execution_is_waited_for(stack):
+    stack.machine("Child", one_state({"Type": "Wait", "Seconds": 30, "Output": {"n": "{% $states.input.n + 1 %}"}, "End": True}))
+    nested = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::states:startExecution.sync:2",
+        "Arguments": {
+            "StateMachineArn": "arn:aws:states:eu-central-1:111111111111:stateMachine:Child",
+            "Input": "{% $states.input %}",
+        },
+        "Output": "{% $states.result.Output %}",
+        "End": True,
+    }
+    stack.machine("Parent", one_state(nested), {"Action": "states:*", "Resource": "*"})
+    stack.deploy()
+
+    execution = stack.run("Parent", {"n": 1})
+
+    assert json.loads(execution.output) == {"n": 2}
+    assert execution.stop_date - execution.start_date == timedelta(seconds=30)
+
+
+def test_a_failed_nested_execution_fails_the_task(stack):
+    stack.machine("Child", one_state({"Type": "Fail", "Error": "Broken", "Cause": "why"}))
+    nested = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::states:startExecution.sync:2",
+        "Arguments": {"StateMachineArn": "arn:aws:states:eu-central-1:111111111111:stateMachine:Child"},
+        "End": True,
+    }
+    stack.machine("Parent", one_state(nested), {"Action": "states:*", "Resource": "*"})
+    stack.deploy()
+
+    execution = stack.run("Parent")
+
+    assert execution.error == "States.TaskFailed"
+    assert json.loads(execution.cause)["Error"] == "Broken"
+
+
+def test_an_api_error_has_the_name_of_the_sdk(stack):
+    table = {
+        "TableName": "table",
+        "BillingMode": "PAY_PER_REQUEST",
+        "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
+        "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}],
+    }
+    stack.add(Table={"Type": "AWS::DynamoDB::Table", "Properties": table})
+    put = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::dynamodb:putItem",
+        "Arguments": {
+            "TableName": "table",
+            "Item": {"pk": {"S": "a"}},
+            "ConditionExpression": "attribute_not_exists(pk)",
+        },
+        "Catch": [{"ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"], "Next": "There"}],
+        "Next": "New",
+    }
+    described = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::aws-sdk:dynamodb:describeTable",
+        "Arguments": {"TableName": "table"},
+        "Output": {"status": "{% $states.result.Table.TableStatus %}"},
+        "End": True,
+    }
+    there = {"Type": "Pass", "Output": "there", "End": True}
+    stack.machine("Machine", {"StartAt": "Put", "States": {"Put": put, "New": described, "There": there}}, {
+        "Action": "dynamodb:*", "Resource": "*",
+    })  # fmt: skip
+    stack.deploy()
+
+    assert json.loads(stack.run("Machine").output) == {"status": "ACTIVE"}
+    assert json.loads(stack.run("Machine").output) == "there"
+
+
+def test_stopping_an_execution_ends_it_at_once(stack, sim):
+    stack.machine("Machine", one_state({"Type": "Wait", "Seconds": 86_400, "End": True}))
+    stack.deploy()
+    sim.engine.flows = False
+    client = sim.control.client("stepfunctions", stack.account, stack.region)
+    arn = f"arn:aws:states:{stack.region}:{stack.account}:stateMachine:Machine"
+    started = client.start_execution(stateMachineArn=arn, name="long", input="{}")
+    sim.clock.advance_to(sim.clock.now() + timedelta(hours=1))
+
+    client.stop_execution(executionArn=started["executionArn"], error="Stopped", cause="by a person")
+
+    described = client.describe_execution(executionArn=started["executionArn"])
+    assert (described["status"], described["cause"]) == ("ABORTED", "by a person")
+    assert described["stopDate"] - described["startDate"] == timedelta(hours=1)
+
+
+def test_an_execution_name_is_used_once(stack, sim):
+    stack.machine("Machine", one_state({"Type": "Succeed"}))
+    stack.deploy()
+    client = sim.control.client("stepfunctions", stack.account, stack.region)
+    arn = f"arn:aws:states:{stack.region}:{stack.account}:stateMachine:Machine"
+    sim.executions.wait(client.start_execution(stateMachineArn=arn, name="one", input="{}")["executionArn"])
+
+    with pytest.raises(ClientError, match="ExecutionAlreadyExists"):
+        client.start_execution(stateMachineArn=arn, name="one", input="{}")
+
+
+def test_time_stands_still_between_steps_when_it_does_not_flow(stack, sim):
+    stack.machine("Machine", one_state({"Type": "Wait", "Seconds": 60, "End": True}))
+    stack.deploy()
+    sim.engine.flows = False
+    client = sim.control.client("stepfunctions", stack.account, stack.region)
+    arn = f"arn:aws:states:{stack.region}:{stack.account}:stateMachine:Machine"
+    started = client.start_execution(stateMachineArn=arn, input="{}")["executionArn"]
+
+    sim.clock.advance_to(sim.clock.now() + timedelta(seconds=59))
+    assert sim.executions.find(started).status == "RUNNING"
+    with pytest.raises(TimeoutError, match="does not flow"):
+        sim.executions.wait(started)
+    sim.clock.advance_to(sim.clock.now() + timedelta(seconds=1))
+    assert sim.executions.find(started).status == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("definition", "complaint"),
+    [
+        ({"StartAt": "A", "States": {"A": {"Type": "Pass", "Next": "B"}}}, "no state 'B'"),
+        ({"StartAt": "A", "States": {"A": {"Type": "Pass", "InputPath": "$", "End": True}}}, "InputPath"),
+        ({"StartAt": "A", "States": {"A": {"Type": "Pass", "Output": "{% $$( %}", "End": True}}}, "A"),
+        ({"StartAt": "A", "QueryLanguage": "JSONPath", "States": {"A": {"Type": "Succeed"}}}, "JSONata"),
+        ({"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "arn:aws:states:::glue:x", "End": True}}}, "glue"),
+    ],
+)
+def test_a_definition_that_cannot_run_is_refused(stack, definition, complaint):
+    stack.machine("Machine", definition)
+
+    with pytest.raises(ClientError, match=complaint):
+        stack.deploy()
