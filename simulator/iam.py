@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
-from moto.iam.models import AWSManagedPolicy, Role, iam_backends
+from moto.iam.models import AWSManagedPolicy, Policy, Role, iam_backends
 from moto.sts.models import sts_backends
 from moto.sts.responses import TokenResponse
 
@@ -100,8 +100,13 @@ def role_documents(role: Role) -> list[tuple[str, policy.Document]]:
     for name, text in role.policies.items():
         documents.append((f"{role.name}/{name}", json.loads(text) if isinstance(text, str) else text))
     for arn, managed in role.managed_policies.items():
-        documents.append((arn.rsplit("/", 1)[-1], aws_policy(arn) or json.loads(managed.document)))
+        documents.append((arn.rsplit("/", 1)[-1], aws_policy(arn) or json.loads(default_document(managed))))
     return documents
+
+
+def default_document(policy: Policy) -> str:
+    """The text of a managed policy's default version."""
+    return next(str(version.document) for version in policy.versions if version.is_default)
 
 
 def refusal(

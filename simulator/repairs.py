@@ -22,6 +22,7 @@ from moto.stepfunctions.models import StateMachine
 from moto.stepfunctions.utils import cfn_to_api_tags
 
 from simulator.iam import ensure_aws_policy
+from simulator.iam import default_document
 from simulator.patches import Patches
 from simulator.resources import operator, settle_table
 
@@ -232,7 +233,7 @@ def _settle_role(role: Role, properties: Properties, account: str, region: str) 
 def _settle_managed_policy(policy: ManagedPolicy, properties: Properties, account: str, region: str) -> None:
     backend = iam_backends[account]["aws"]
     document = json.dumps(properties["PolicyDocument"])
-    if policy.document != document:
+    if default_document(policy) != document:
         if len(policy.versions) >= 5:
             oldest = next(version for version in policy.versions if not version.is_default)
             backend.delete_policy_version(policy.arn, oldest.version_id)
