@@ -44,7 +44,16 @@ def deploy_configuration(simulator: Simulator, directory: Path, *, say: Say) -> 
     say("Synthesizing the CDK app")
     assembly = synthesize(configuration, simulator.directory / "cdk.out", bundling=False)
     say("Deploying its stacks")
-    return dict(simulator.deploy(assembly))
+    return dict(simulator.deploy(assembly, parameters=_parameters(simulator)))
+
+
+def _parameters(simulator: Simulator) -> dict[str, str]:
+    """What an operator is asked for: the units that get the roles. Here the whole Organization does."""
+    organization = simulator.world.organization
+    if organization is None:
+        return {}
+    client = simulator.session(organization.management_account, simulator.world.regions[0]).client("organizations")
+    return {"OrganizationalUnitIds": client.list_roots()["Roots"][0]["Id"]}
 
 
 @contextmanager
