@@ -54,7 +54,7 @@ def canonical(value: object) -> bytes:
 def unzstd(frame: bytes, limit: int, name: str) -> bytes:
     try:
         size = zstandard.frame_content_size(frame)
-        require(0 <= size <= limit, name, "zstd frame without an acceptable content size")
+        require(0 <= size <= limit and not frame[4] & 0x1F, name, "not a zstd frame of this format")
         return zstandard.ZstdDecompressor().decompress(frame, max_output_size=limit, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise Damaged(f"{name}: {error}") from None

@@ -61,6 +61,15 @@ def coalesce(
         yield PackRange(group[0][1].pack_id, start, end - start, tuple(group))
 
 
+def is_frame_of(encoded: bytes | memoryview, size: int) -> bool:
+    """Whether a zstd frame states this content size, and neither a checksum, a dictionary nor unused bits.
+
+    Decompression would ignore the unused bit; refusing it leaves no byte of a plain pack that can change
+    unnoticed. Raises ZstdError for other bytes.
+    """
+    return zstandard.frame_content_size(encoded) == size and not encoded[4] & 0x1F
+
+
 class BlockOpener:
     """Turns sealed bytes back into blocks. Safe for many threads."""
 
@@ -95,7 +104,7 @@ class BlockOpener:
         encoded = self._cipher(block.pack_id).open_into(block.ordinal, sealed, buffer)
         if block.encoding == RAW:
             content = bytes(encoded)
-        elif block.encoding == ZSTD and zstandard.frame_content_size(encoded) == BLOCK_SIZE:
+        elif block.encoding == ZSTD and is_frame_of(encoded, BLOCK_SIZE):
             content = decompressor.decompress(encoded, max_output_size=BLOCK_SIZE, allow_extra_data=False)
         else:
             raise ValueError("its encoding is not one of this format")

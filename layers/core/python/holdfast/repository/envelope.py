@@ -54,8 +54,8 @@ def open_envelope(keys: Keys, kind: ObjectKind, key: str, content: bytes) -> Any
             body, digest = content[HEADER_SIZE:-DIGEST_SIZE], content[-DIGEST_SIZE:]
             if cipher.digest(_PART, body, key.encode()) != digest:
                 raise ValueError("it does not match its digest")
-        if not 0 <= zstandard.frame_content_size(body) <= MAX_DOCUMENT_BYTES:
-            raise ValueError("it says that it is too long")
+        if not 0 <= zstandard.frame_content_size(body) <= MAX_DOCUMENT_BYTES or body[4] & 0x1F:
+            raise ValueError("it is no zstd frame of this format")
         plain = zstandard.ZstdDecompressor().decompress(
             body, max_output_size=MAX_DOCUMENT_BYTES, allow_extra_data=False
         )
