@@ -16,7 +16,7 @@ import sys
 import threading
 import types
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -188,6 +188,8 @@ class _Pickler(pickle.Pickler):
             return weakref.WeakValueDictionary, (dict(item),)
         if kind is threading.Event:
             return _event, (item.is_set(),)
+        if isinstance(item, defaultdict) and kind is not defaultdict:
+            return _default_dict, (kind, item.default_factory), item.__dict__, None, iter(item.items())
         if isinstance(item, (threading.Thread, threading.Condition, threading.Semaphore, io.IOBase)):
             return _nothing, ()
         if kind.__module__.startswith("cryptography.") and hasattr(item, "private_bytes"):
@@ -233,6 +235,13 @@ def _event(is_set: bool) -> threading.Event:
     if is_set:
         event.set()
     return event
+
+
+def _default_dict(kind: type[defaultdict[Any, Any]], factory: Callable[[], Any] | None) -> Any:
+    """A subclass whose own constructor wants something else; its items and attributes follow."""
+    made = kind.__new__(kind)
+    defaultdict.__init__(made, factory)
+    return made
 
 
 def _nothing() -> None:
