@@ -187,8 +187,8 @@ class ReplicaTarget(Settable):
     transfer_key_arn: Annotated[
         KeyArn,
         Field(
-            description="Key of the source account and Region: snapshots under the default key are copied under "
-            "it before another account may have them"
+            description="Key of the source account and Region: snapshots under the default key are copied "
+            "under it before another account may have them"
         ),
     ] = ""
     encrypt: Literal["all", "encrypted_only"] = Field(

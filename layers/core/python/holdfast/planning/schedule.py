@@ -75,6 +75,8 @@ def _place_archives(day: dict[int, dict[Kind, set[Flag]]]) -> dict[int, set[Kind
         target = next((other for other in backups if other > minute), backups[-1])
         flags = day[minute].pop(Kind.ARCHIVE)
         day[target].setdefault(Kind.ARCHIVE, set()).update(flags)
+        if not day[minute]:
+            del day[minute]
     return temporary
 
 
