@@ -122,9 +122,9 @@ class Schedules:
         text = _filled(target.get("Input", "{}"), schedule, due, attempt)
         role = target["RoleArn"]
         try:
-            identity = self._simulator.control.assume_for_service(
-                role, "scheduler.amazonaws.com", schedule.arn
-            )
+            # The source that the service names in a trust policy's condition is the group, not the schedule.
+            group = schedule.arn.replace(":schedule/", ":schedule-group/").rpartition("/")[0]
+            identity = self._simulator.control.assume_for_service(role, "scheduler.amazonaws.com", group)
             region = schedule.arn.split(":")[3]
             _call_target(session_for(identity, region).client, target, text)
         except (ClientError, BotoCoreError, PermissionError, ConnectionError) as error:
