@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -114,6 +115,10 @@ class AssumedRole:
         botocore_session.register_component("credential_provider", CredentialResolver([provider]))
         return boto3.Session(botocore_session=botocore_session, region_name=region)
 
+    def now(self) -> datetime:
+        """The time by which credentials are renewed."""
+        return datetime.fromtimestamp(self._clock(), UTC)
+
     def metadata(self) -> dict[str, str]:
         """Credentials as botocore's own renewal wants them."""
         known = self.current()
@@ -157,5 +162,13 @@ class _Provider:
     def load(self) -> Any:
         from botocore.credentials import RefreshableCredentials
 
-        metadata = self._role.metadata
-        return RefreshableCredentials.create_from_metadata(metadata(), metadata, self.METHOD)
+        known = self._role.current()
+        return RefreshableCredentials(
+            known.access_key,
+            known.secret_key,
+            known.token,
+            datetime.fromtimestamp(known.expires_at, UTC),
+            self._role.metadata,
+            self.METHOD,
+            time_fetcher=self._role.now,
+        )
