@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
-from simulator import calls
+from simulator import calls, s3_reads
 from simulator.calls import Answer, Call
 from simulator.faults import SimulatedCrash
 from simulator.signature import SignatureRefused, check
@@ -111,6 +111,8 @@ class LoopbackServer:
                     call.account, call.region, method, path, query, headers, body
                 )
                 return answer
+            if service == "s3" and method == "GET" and (read := s3_reads.answer(path, query, headers)):
+                return read
             return self._hand_over(request)
 
         answer: Answer = simulator.answer(call, work, content_type)
