@@ -1,4 +1,4 @@
-"""EventBridge schedules: when each policy runs, and the daily retention of backups.
+"""EventBridge schedules: when each policy runs, and the daily retention of backups and manual snapshots.
 
 The event carries the scheduled time, not the time of delivery: a session is named after it, so that an event
 delivered twice or late starts nothing twice.
@@ -66,7 +66,7 @@ def _schedule(
 def deploy_schedules(
     scope: Construct, configuration: Configuration, site: Site
 ) -> list[scheduler.CfnSchedule]:
-    """Schedules of every policy, and the daily one of retention, in the hub."""
+    """Schedules of every policy, and the daily ones of retention, in the hub."""
     targets = [site.function_arn(verb) for verb in SCHEDULED]
     role = service_role(
         scope,
@@ -99,16 +99,19 @@ def deploy_schedules(
         for policy in configuration.policies
         for number, expression in enumerate(eventbridge_expressions(policy))
     ]
-    daily = _schedule(
-        scope,
-        "expire-backups",
-        group=group,
-        expression=f"cron(0 {RETENTION_HOUR} * * ? *)",
-        time_zone=configuration.service_time_zone,
-        target_arn=targets[1],
-        role_arn=role.role_arn,
-        undelivered_arn=site.undelivered_arn,
-        event={"scheduled_at": SCHEDULED_TIME},
-        description="Daily retention of image-level backups",
-    )
-    return [*made, daily]
+    daily = [
+        _schedule(
+            scope,
+            verb.replace("_", "-"),
+            group=group,
+            expression=f"cron(0 {RETENTION_HOUR} * * ? *)",
+            time_zone=configuration.service_time_zone,
+            target_arn=target,
+            role_arn=role.role_arn,
+            undelivered_arn=site.undelivered_arn,
+            event={"scheduled_at": SCHEDULED_TIME},
+            description=f"Daily: {verb.replace('_', ' ')}",
+        )
+        for verb, target in zip(SCHEDULED[1:], targets[1:], strict=True)
+    ]
+    return [*made, *daily]

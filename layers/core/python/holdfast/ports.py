@@ -376,11 +376,17 @@ class RestoreSite(Protocol):
         encrypted: bool | None,
         kms_key_arn: str,
     ) -> str:
-        """Start a volume from a snapshot, of the type of ``like``; returns its id."""
+        """Start a volume from a snapshot, of the type of ``like``; returns its id.
+
+        ``encrypted`` None and no key: as the snapshot is.
+        """
         ...
 
     def volumes_ready(self, volume_ids: Sequence[str]) -> bool:
-        """Whether all volumes are available or in use. Raises PermanentError when one ended in error."""
+        """Whether all volumes are available or in use.
+
+        Raises PermanentError when one ended in error, UnavailableError while one is not to be seen.
+        """
         ...
 
     def register_image(
@@ -390,7 +396,7 @@ class RestoreSite(Protocol):
         volumes: Sequence[tuple[AttachedVolume, str]],
         tags: Mapping[str, str],
     ) -> str:
-        """An AMI whose block devices are the given (volume, snapshot id) pairs; the same name returns the same AMI."""
+        """An AMI with the given (volume, snapshot id) pairs; the same name returns the same AMI."""
         ...
 
     def image_ready(self, image_id: str) -> bool:
@@ -404,21 +410,27 @@ class RestoreSite(Protocol):
         settings: InstanceSettings,
         *,
         tags: Mapping[str, str],
+        volume_tags: Mapping[str, str],
+        encryption: Mapping[str, str],
         token: str,
     ) -> str:
-        """Launch one instance with one new network interface; returns its id."""
+        """Launch one instance with one new network interface; returns its id.
+
+        ``settings`` is final: what is empty there is not set. ``encryption`` names devices to encrypt anew,
+        with the key for each (empty: the account's default key).
+        """
         ...
 
     def instance_volumes(self, instance_id: str) -> tuple[str, Mapping[str, str]]:
-        """State of an instance, and its volume ids by device."""
+        """State of an instance (``pending`` until it is to be seen), and its volume ids by device."""
         ...
 
     def tag(self, resource_id: str, tags: Mapping[str, str]) -> None:
         """Add tags to something this restore created."""
         ...
 
-    def deregister_image(self, image_id: str, tags: Mapping[str, str]) -> None:
-        """Remove an AMI that still carries ``tags``; one that is gone is not an error. Raises ConflictError."""
+    def remove_image(self, name: str, tags: Mapping[str, str]) -> Sequence[str]:
+        """Remove the AMI of that name if it still carries ``tags``; the ids of what was removed."""
         ...
 
 
@@ -426,7 +438,7 @@ class SnapshotCopier(Protocol):
     """Copies of EBS snapshots: sharing in the source's Region, copying into the Region of the session."""
 
     def share(self, snapshot_id: str, account: str) -> None:
-        """Let an account read a snapshot. Raises PermanentError for the default key, which cannot be shared."""
+        """Let an account read a snapshot. Raises PermanentError for the default key: it is never shared."""
         ...
 
     def unshare(self, snapshot_id: str, account: str) -> None:

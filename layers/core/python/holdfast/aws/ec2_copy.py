@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 
+from holdfast.aws.clients import CONFIG
 from holdfast.aws.faults import translating
 from holdfast.errors import ConfigurationError, PermanentError, SourceGoneError
 
@@ -18,7 +19,7 @@ class Ec2SnapshotCopier:
     """`ports.SnapshotCopier` on EC2."""
 
     def __init__(self, session: boto3.Session, role: str) -> None:
-        self._ec2 = session.client("ec2")
+        self._ec2 = session.client("ec2", config=CONFIG)
         self._role = role
 
     def _permit(self, snapshot_id: str, account: str, operation: str) -> None:
@@ -33,12 +34,14 @@ class Ec2SnapshotCopier:
     def share(self, snapshot_id: str, account: str) -> None:
         try:
             self._permit(snapshot_id, account, "add")
-        except ConfigurationError as error:
+        except PermanentError as error:
+            if type(error) not in (PermanentError, ConfigurationError):
+                raise
             raise PermanentError(
                 f"The snapshot cannot be shared with account {account}: {error.message}",
                 resource=snapshot_id,
-                remedy="Snapshots under the default key aws/ebs cannot leave their account: encrypt the volume "
-                "with a customer managed key, or use an image-level backup.",
+                remedy="Snapshots under the default key aws/ebs cannot leave their account: encrypt the "
+                "volume with a customer managed key, or use an image-level backup.",
             ) from error
 
     def unshare(self, snapshot_id: str, account: str) -> None:

@@ -6,21 +6,31 @@ resource that the same restore did not make.
 
 from __future__ import annotations
 
+from base64 import b64decode
+from binascii import Error as Base64Error
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import boto3
 
+from holdfast.aws.clients import CONFIG
 from holdfast.aws.faults import translating
-from holdfast.errors import ConflictError, PermanentError, SourceGoneError
+from holdfast.errors import ConflictError, PermanentError, SourceGoneError, UnavailableError
 from holdfast.model.inventory import AttachedVolume, InstanceConfiguration
 from holdfast.model.restore import InstanceSettings
 
 _BOOT_MODES = frozenset({"legacy-bios", "uefi", "uefi-preferred"})
 _PROVISIONED = frozenset({"io1", "io2", "gp3"})
+_METADATA = (
+    "HttpTokens",
+    "HttpPutResponseHopLimit",
+    "HttpEndpoint",
+    "HttpProtocolIpv6",
+    "InstanceMetadataTags",
+)
 
 
-def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+def _tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
 
 
@@ -38,7 +48,7 @@ class Ec2RestoreSite:
     """`ports.RestoreSite` on EC2."""
 
     def __init__(self, session: boto3.Session, role: str) -> None:
-        self._ec2 = session.client("ec2")
+        self._ec2 = session.client("ec2", config=CONFIG)
         self._role = role
 
     def _call(self, operation: str, resource: str = "", **arguments: Any) -> Any:
@@ -70,7 +80,7 @@ class Ec2RestoreSite:
             SnapshotId=snapshot_id,
             AvailabilityZone=availability_zone,
             ClientToken=token,
-            TagSpecifications=[{"ResourceType": "volume", "Tags": _tags(tags)}],
+            TagSpecifications=[{"ResourceType": "volume", "Tags": _tag_list(tags)}],
             **wanted,
         )
         return str(made["VolumeId"])
@@ -78,7 +88,15 @@ class Ec2RestoreSite:
     def volumes_ready(self, volume_ids: Sequence[str]) -> bool:
         if not volume_ids:
             return True
-        found = self._call("describe_volumes", volume_ids[0], VolumeIds=list(volume_ids))["Volumes"]
+        try:
+            found = self._call("describe_volumes", volume_ids[0], VolumeIds=list(volume_ids))["Volumes"]
+        except SourceGoneError as error:
+            # Not visible yet, or dropped by EBS, which is what it does when a key cannot be used.
+            raise UnavailableError(
+                f"A volume is not to be seen: {error.message}",
+                resource=volume_ids[0],
+                remedy="If it stays away: check that the restore role may use the KMS key.",
+            ) from error
         for volume in found:
             if volume["State"] == "error":
                 raise PermanentError(
@@ -95,50 +113,38 @@ class Ec2RestoreSite:
         volumes: Sequence[tuple[AttachedVolume, str]],
         tags: Mapping[str, str],
     ) -> str:
-        found = self._call(
-            "describe_images", name, Owners=["self"], Filters=[{"Name": "name", "Values": [name]}]
-        )["Images"]
-        if found:
+        if found := self._images("name", name):
             return str(found[0]["ImageId"])
         optional: dict[str, Any] = {}
         if configuration.boot_mode in _BOOT_MODES:
             optional["BootMode"] = configuration.boot_mode
-        made = self._call(
-            "register_image",
-            name,
-            Name=name,
-            Description=f"Temporary image of a restore of {configuration.instance.instance_id}",
-            Architecture=configuration.architecture,
-            VirtualizationType=configuration.virtualization_type,
-            EnaSupport=configuration.ena_support,
-            RootDeviceName=configuration.root_device_name,
-            BlockDeviceMappings=[
-                {
-                    "DeviceName": volume.device,
-                    "Ebs": {
-                        "SnapshotId": snapshot_id,
-                        "DeleteOnTermination": volume.delete_on_termination,
-                        **_performance(volume),
-                    },
-                }
-                for volume, snapshot_id in volumes
-            ],
-            TagSpecifications=[{"ResourceType": "image", "Tags": _tags(tags)}],
-            **optional,
-        )
+        try:
+            made = self._call(
+                "register_image",
+                name,
+                Name=name,
+                Description=f"Temporary image of a restore of {configuration.instance.instance_id}",
+                Architecture=configuration.architecture,
+                VirtualizationType=configuration.virtualization_type,
+                EnaSupport=configuration.ena_support,
+                RootDeviceName=configuration.root_device_name,
+                BlockDeviceMappings=[_mapping(volume, snapshot_id) for volume, snapshot_id in volumes],
+                TagSpecifications=[{"ResourceType": "image", "Tags": _tag_list(tags)}],
+                **optional,
+            )
+        except ConflictError as error:
+            raise UnavailableError(
+                "The temporary image exists, but EC2 does not show it yet.", resource=name
+            ) from error
         return str(made["ImageId"])
 
     def image_ready(self, image_id: str) -> bool:
-        found = self._call("describe_images", image_id, ImageIds=[image_id])["Images"]
-        if not found:
-            raise SourceGoneError(
-                "The temporary image disappeared.", resource=image_id, remedy="Restore again."
-            )
-        if found[0]["State"] not in ("available", "pending"):
+        found = self._images("image-id", image_id)
+        if found and found[0]["State"] not in ("available", "pending"):
             raise PermanentError(
                 f"The temporary image is {found[0]['State']}.", resource=image_id, remedy="Restore again."
             )
-        return bool(found[0]["State"] == "available")
+        return bool(found) and found[0]["State"] == "available"
 
     def run_instance(
         self,
@@ -147,48 +153,45 @@ class Ec2RestoreSite:
         settings: InstanceSettings,
         *,
         tags: Mapping[str, str],
+        volume_tags: Mapping[str, str],
+        encryption: Mapping[str, str],
         token: str,
     ) -> str:
-        optional: dict[str, Any] = {}
-        if settings.subnet_id or configuration.subnet_id:
-            optional["SubnetId"] = settings.subnet_id or configuration.subnet_id
-        groups = settings.security_group_ids or (
-            () if settings.subnet_id else configuration.security_group_ids
-        )
-        if groups:
-            optional["SecurityGroupIds"] = list(groups)
-        if settings.key_name or configuration.key_name:
-            optional["KeyName"] = settings.key_name or configuration.key_name
-        profile = (
-            ""
-            if settings.no_instance_profile
-            else (settings.instance_profile_arn or configuration.instance_profile_arn)
-        )
-        if profile:
-            optional["IamInstanceProfile"] = {"Arn": profile}
-        if configuration.user_data:
-            optional["UserData"] = configuration.user_data
+        profile = settings.instance_profile_arn
+        optional: dict[str, Any] = {
+            "SubnetId": settings.subnet_id,
+            "SecurityGroupIds": list(settings.security_group_ids),
+            "KeyName": settings.key_name,
+            "IamInstanceProfile": {"Arn": profile} if profile else None,
+            "UserData": _user_data(configuration),
+            "MetadataOptions": _metadata_options(configuration),
+            "BlockDeviceMappings": [
+                {"DeviceName": device, "Ebs": {"Encrypted": True, **({"KmsKeyId": key} if key else {})}}
+                for device, key in sorted(encryption.items())
+            ],
+        }
         made = self._call(
             "run_instances",
             image_id,
             ImageId=image_id,
             MinCount=1,
             MaxCount=1,
-            InstanceType=settings.instance_type or configuration.instance_type,
+            InstanceType=settings.instance_type,
             ClientToken=token,
             TagSpecifications=[
-                {"ResourceType": "instance", "Tags": _tags(tags)},
-                {"ResourceType": "volume", "Tags": _tags(tags)},
+                {"ResourceType": "instance", "Tags": _tag_list(tags)},
+                {"ResourceType": "volume", "Tags": _tag_list(volume_tags)},
             ],
-            **optional,
+            **{name: value for name, value in optional.items() if value},
         )
         return str(made["Instances"][0]["InstanceId"])
 
     def instance_volumes(self, instance_id: str) -> tuple[str, Mapping[str, str]]:
-        reservations = self._call("describe_instances", instance_id, InstanceIds=[instance_id])[
-            "Reservations"
-        ]
-        instance = reservations[0]["Instances"][0]
+        try:
+            reservations = self._call("describe_instances", instance_id, InstanceIds=[instance_id])
+        except SourceGoneError:
+            return "pending", {}  # Just launched: terminated ones stay visible for about an hour.
+        instance = reservations["Reservations"][0]["Instances"][0]
         return str(instance["State"]["Name"]), {
             mapping["DeviceName"]: mapping["Ebs"]["VolumeId"]
             for mapping in instance.get("BlockDeviceMappings", [])
@@ -197,19 +200,41 @@ class Ec2RestoreSite:
 
     def tag(self, resource_id: str, tags: Mapping[str, str]) -> None:
         if tags:
-            self._call("create_tags", resource_id, Resources=[resource_id], Tags=_tags(tags))
+            self._call("create_tags", resource_id, Resources=[resource_id], Tags=_tag_list(tags))
 
-    def deregister_image(self, image_id: str, tags: Mapping[str, str]) -> None:
+    def remove_image(self, name: str, tags: Mapping[str, str]) -> Sequence[str]:
+        removed = []
+        for image in self._images("name", name):
+            carried = {tag["Key"]: tag["Value"] for tag in image.get("Tags", [])}
+            if tags.items() <= carried.items():
+                self._call("deregister_image", image["ImageId"], ImageId=image["ImageId"])
+                removed.append(str(image["ImageId"]))
+        return removed
+
+    def _images(self, filter_name: str, value: str) -> list[dict[str, Any]]:
+        """Images of this account; one that is not visible (yet) is not an error."""
         found = self._call(
-            "describe_images", image_id, Owners=["self"], Filters=[{"Name": "image-id", "Values": [image_id]}]
-        )["Images"]
-        if not found:
-            return
-        carried = {tag["Key"]: tag["Value"] for tag in found[0].get("Tags", [])}
-        if any(carried.get(key) != value for key, value in tags.items()):
-            raise ConflictError(
-                "The image does not carry the tags of this restore; it is left alone.",
-                resource=image_id,
-                remedy="Remove it by hand if it is not needed.",
-            )
-        self._call("deregister_image", image_id, ImageId=image_id)
+            "describe_images", value, Owners=["self"], Filters=[{"Name": filter_name, "Values": [value]}]
+        )
+        return list(found["Images"])
+
+
+def _mapping(volume: AttachedVolume, snapshot_id: str) -> dict[str, Any]:
+    """The block device of an image that a volume becomes."""
+    ebs = {"SnapshotId": snapshot_id, "DeleteOnTermination": volume.delete_on_termination}
+    return {"DeviceName": volume.device, "Ebs": {**ebs, **_performance(volume)}}
+
+
+def _user_data(configuration: InstanceConfiguration) -> bytes | str:
+    """The source's user data, exactly; boto3 encodes it again."""
+    encoded = configuration.attributes.get("userDataBase64")
+    try:
+        return b64decode(encoded, validate=True) if encoded else configuration.user_data
+    except Base64Error:
+        return configuration.user_data
+
+
+def _metadata_options(configuration: InstanceConfiguration) -> dict[str, Any]:
+    """Who asked for IMDSv2 only must not get an instance with the weaker default."""
+    told = configuration.description.get("MetadataOptions") or {}
+    return {name: told[name] for name in _METADATA if name in told}

@@ -149,6 +149,7 @@ _GROUPS: Final[tuple[tuple[Fault, str], ...]] = (
         """
         ConditionalCheckFailedException PreconditionFailed ConflictException IdempotentParameterMismatch
         ExecutionAlreadyExists EntityAlreadyExists BucketAlreadyOwnedByYou BucketAlreadyExists
+        InvalidAMIName.Duplicate
         ResourceInUseException ResourceExistsException InvalidSnapshot.InUse ResourceConflictException
         TransactionCanceledException IncorrectState IncorrectInstanceState TaskTimedOut
         """,

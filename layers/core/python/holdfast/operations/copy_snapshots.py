@@ -1,7 +1,8 @@
 """Copy a set of snapshots to another Region or account.
 
 One step of a polled loop: it starts what is missing, looks at what is under way, and says whether all is
-done. Copies are found again by their tags, so a repeated step never copies twice.
+done. Copies are found again by their tags, so a repeated step never copies twice; what was shared for the
+copy is unshared when it is done, and when it failed.
 """
 
 from __future__ import annotations
@@ -11,38 +12,83 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from holdfast.errors import PermanentError, SourceGoneError, ThrottledError
+from holdfast.errors import HoldfastError, PermanentError, SourceGoneError, ThrottledError, TransientError
 from holdfast.model import tags as names
 from holdfast.model.ids import parse_stamp
 from holdfast.model.inventory import Value
+from holdfast.model.restore import AccountId, InstanceId, KeyArn, PointId, Region
 from holdfast.model.restore_point import Kind, RestorePoint
+from holdfast.operations.manual_snapshot import remember_expiry
 
 if TYPE_CHECKING:
     from holdfast.operations.services import OnDemandServices
-    from holdfast.ports import VolumeSnapshot
+    from holdfast.ports import SnapshotCopier, VolumeSnapshot
 
 
 class CopyTarget(Value):
     """Where copies go. ``role`` names a role or organization of the configuration; empty: the account's."""
 
-    account: str
-    region: str
+    account: AccountId
+    region: Region
     role: str = ""
-    kms_key_arn: str = ""
+    kms_key_arn: KeyArn = ""
 
 
 class CopySnapshots(Value):
     """A set of snapshots (volume id to snapshot id) of one instance, and where to copy it."""
 
-    point_id: str
-    instance_id: str
+    point_id: PointId
+    instance_id: InstanceId
     instance_name: str = ""
-    account: str
-    region: str
+    account: AccountId
+    region: Region
     role: str = ""
     snapshots: dict[str, str] = Field(min_length=1)
     target: CopyTarget
     tags: dict[str, str] = Field(default_factory=dict)
+
+
+def copy_snapshots(request: CopySnapshots, services: OnDemandServices) -> Mapping[str, Any]:
+    """Start missing copies and report: ``{"done": bool, "copies": {volume id: snapshot id}}``.
+
+    When 20 copies are under way in the target Region already, the rest is started by a later step. Raises
+    SourceGoneError, PermanentError (a source or copy ended in error, or cannot be shared), AccessDeniedError.
+    """
+    source = services.snapshot_copier(request.account, request.region, request.role)
+    try:
+        answer = _copy(request, source, services)
+    except TransientError:
+        raise
+    except HoldfastError:
+        _unshare(request, source)
+        raise
+    if answer["done"]:
+        _unshare(request, source)
+    return answer
+
+
+def _copy(request: CopySnapshots, source: SnapshotCopier, services: OnDemandServices) -> dict[str, Any]:
+    target = request.target
+    here = services.spoke_in(request.account, request.region, request.role)
+    sources = {s.snapshot_id: s for s in here.read_snapshots(sorted(request.snapshots.values()))}
+    if not _checked(sources, request.snapshots):
+        return {"done": False, "copies": {}}
+    there = services.spoke_in(target.account, target.region, target.role)
+    marks = {
+        names.INSTALLATION: services.settings.installation,
+        names.POINT: request.point_id,
+        names.KIND: Kind.REPLICA.value,
+    }
+    found = {s.tags.get(names.VOLUME, ""): s for s in there.find_snapshots(marks)}
+    copies = {volume_id: found[volume_id] for volume_id in request.snapshots if volume_id in found}
+    made = {volume_id: one.snapshot_id for volume_id, one in copies.items()}
+    if len(copies) < len(request.snapshots):
+        missing = {v: sources[s] for v, s in request.snapshots.items() if v not in copies}
+        return {"done": False, "copies": made | _start(request, missing, marks, source, services)}
+    if not _checked({one.snapshot_id: one for one in copies.values()}, made):
+        return {"done": False, "copies": made}
+    _record(request, copies, services)
+    return {"done": True, "copies": made}
 
 
 def _checked(found: Mapping[str, VolumeSnapshot], wanted: Mapping[str, str]) -> bool:
@@ -64,65 +110,60 @@ def _checked(found: Mapping[str, VolumeSnapshot], wanted: Mapping[str, str]) -> 
     return all(found[snapshot_id].state == "completed" for snapshot_id in wanted.values())
 
 
-def copy_snapshots(request: CopySnapshots, services: OnDemandServices) -> Mapping[str, Any]:
-    """Start missing copies and report: ``{"done": bool, "copies": {volume id: snapshot id}}``.
-
-    Raises SourceGoneError, PermanentError (a source or copy ended in error, or cannot be shared),
-    AccessDeniedError, ThrottledError (20 copies are under way in the target Region; tried again).
-    """
+def _start(
+    request: CopySnapshots,
+    missing: Mapping[str, VolumeSnapshot],
+    marks: Mapping[str, str],
+    source: SnapshotCopier,
+    services: OnDemandServices,
+) -> dict[str, str]:
+    """Start copies of the missing volumes, as many as the target Region takes now."""
     target = request.target
-    source = services.spoke_in(request.account, request.region, request.role)
-    there = services.spoke_in(target.account, target.region, target.role)
-    sources = {s.snapshot_id: s for s in source.read_snapshots(sorted(request.snapshots.values()))}
-    if not _checked(sources, request.snapshots):
-        return {"done": False, "copies": {}}
-    marks = {
-        names.INSTALLATION: services.settings.installation,
-        names.POINT: request.point_id,
-        names.KIND: Kind.REPLICA.value,
-    }
-    copies = {s.tags.get(names.VOLUME, ""): s for s in there.find_snapshots(marks)}
-    crossing = target.account != request.account
-    reader = services.snapshot_copier(request.account, request.region, request.role)
     writer = services.snapshot_copier(target.account, target.region, target.role)
     started: dict[str, str] = {}
-    for volume_id, snapshot_id in sorted(request.snapshots.items()):
-        if volume_id in copies:
-            continue
-        if crossing:
-            reader.share(snapshot_id, target.account)
+    for volume_id, snapshot in sorted(missing.items()):
+        if target.account != request.account:
+            source.share(snapshot.snapshot_id, target.account)
         try:
             started[volume_id] = writer.copy(
-                snapshot_id,
+                snapshot.snapshot_id,
                 request.region,
-                encrypted=sources[snapshot_id].encrypted,
+                encrypted=snapshot.encrypted,
                 kms_key_arn=target.kms_key_arn,
-                description=f"Copy of {snapshot_id} ({request.instance_id})",
-                tags={**request.tags, **marks, names.INSTANCE: request.instance_id, names.VOLUME: volume_id},
+                description=f"Copy of {snapshot.snapshot_id} ({request.instance_id})",
+                tags={
+                    "Name": f"{request.instance_name or request.instance_id} copy"[:256],
+                    **request.tags,
+                    **marks,
+                    names.INSTANCE: request.instance_id,
+                    names.VOLUME: volume_id,
+                    names.VOLUMES: str(len(request.snapshots)),
+                },
             )
         except ThrottledError:
             break
-    made = {**{volume: copy.snapshot_id for volume, copy in copies.items()}, **started}
-    if started or len(made) < len(request.snapshots):
-        return {"done": False, "copies": made}
-    if not _checked({s.snapshot_id: s for s in copies.values()}, {v: made[v] for v in request.snapshots}):
-        return {"done": False, "copies": made}
-    if crossing:
-        for snapshot_id in request.snapshots.values():
-            reader.unshare(snapshot_id, target.account)
-    services.catalog.add_point(
-        RestorePoint(
-            point_id=request.point_id,
-            kind=Kind.REPLICA,
-            account=target.account,
-            region=target.region,
-            instance_id=request.instance_id,
-            instance_name=request.instance_name,
-            taken_at=parse_stamp(request.point_id[:16]),
-            manual=True,
-            keep_until=names.read_instant(request.tags, names.KEEP_UNTIL),
-            snapshot_ids=made,
-            size_bytes=sum(s.size_bytes for s in copies.values()),
-        )
+    return started
+
+
+def _unshare(request: CopySnapshots, source: SnapshotCopier) -> None:
+    if request.target.account != request.account:
+        for snapshot_id in sorted(request.snapshots.values()):
+            source.unshare(snapshot_id, request.target.account)
+
+
+def _record(request: CopySnapshots, copies: Mapping[str, VolumeSnapshot], services: OnDemandServices) -> None:
+    point = RestorePoint(
+        point_id=request.point_id,
+        kind=Kind.REPLICA,
+        account=request.target.account,
+        region=request.target.region,
+        instance_id=request.instance_id,
+        instance_name=request.instance_name,
+        taken_at=parse_stamp(request.point_id[:16]),
+        manual=True,
+        keep_until=names.read_instant(request.tags, names.KEEP_UNTIL),
+        snapshot_ids={volume_id: one.snapshot_id for volume_id, one in sorted(copies.items())},
+        size_bytes=sum(one.size_bytes for one in copies.values()),
     )
-    return {"done": True, "copies": made}
+    services.catalog.add_point(point)
+    remember_expiry(point, request.target.role, services)

@@ -1,52 +1,100 @@
 """A cloud-native snapshot that a person asks for, outside every policy and its retention.
 
-It belongs to no chain: no policy's retention sees it (its kind tag says "manual"), and it goes only when its
-own days are over, or by hand.
+It belongs to no chain: no policy's retention sees it (its tags name no policy), and it goes only when its own
+days are over (`expire_manual_snapshots`), or by hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
 
-from holdfast.errors import ConfigurationError
+from holdfast.errors import ConfigurationError, ConflictError, HoldfastError, UnavailableError
 from holdfast.model import tags as names
 from holdfast.model.ids import point_id, stamp
 from holdfast.model.inventory import InstanceConfiguration, Value
 from holdfast.model.regions import partition
+from holdfast.model.restore import InstanceId, KeyArn, OperatorTags, Region
 from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.operations.snapshot_sets import sort_out, volume_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from holdfast.operations.services import OnDemandServices
-    from holdfast.ports import VolumeSnapshot
+    from holdfast.ports import Spoke, VolumeSnapshot
+
+SESSION: Final = "manual-snapshots"
+"""The session whose parts remember requests and when snapshots are due to go."""
+
+SETTLES_IN: Final = timedelta(minutes=2)
+"""How long a call without an answer may take to show in DescribeSnapshots (EC2 is eventually consistent)."""
 
 
 class CopyTo(Value):
     """Where to copy a manual snapshot; empty account or Region: the source's own."""
 
-    region: str = ""
-    account: str = ""
+    region: Region | str = Field("", pattern=r"^[a-z0-9-]*$")
+    account: str = Field("", pattern=r"^(\d{12})?$")
     role: str = ""
-    kms_key_arn: str = ""
+    kms_key_arn: KeyArn = ""
 
 
 class ManualSnapshot(Value):
     """What the operator asks for. ``request_id`` makes a repeated call take one snapshot."""
 
-    instance_id: str = Field(pattern=r"^i-[0-9a-f]{8,17}$")
-    region: str = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
+    instance_id: InstanceId
+    region: Region
     account: str = Field("", pattern=r"^(\d{12})?$")
     role: str = ""
     keep_days: int | None = Field(None, ge=1, le=36135)
-    tags: dict[str, str] = Field(default_factory=dict, max_length=30)
+    tags: OperatorTags = Field(default_factory=dict, max_length=30)
     copy_to: CopyTo | None = None
-    request_id: str = Field("", max_length=64)
+    request_id: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+
+    @property
+    def part(self) -> str:
+        """The part that remembers this request."""
+        return f"request/{self.instance_id}/{self.request_id}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs when anything that was asked for differs."""
+        asked = self.model_dump(mode="json", exclude={"request_id"})
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request with what is known of it: ``at`` is when it was made first."""
+
+    request: ManualSnapshot
+    account: str
+    point_id: str
+    at: datetime
+    repeated: bool
+
+    @property
+    def keep_until(self) -> datetime | None:
+        return self.at + timedelta(days=self.request.keep_days) if self.request.keep_days else None
+
+    @property
+    def own_tags(self) -> dict[str, str]:
+        """The operator's tags, and until when the snapshot is kept."""
+        kept = {names.KEEP_UNTIL: stamp(self.keep_until)} if self.keep_until else {}
+        return {**self.request.tags, **kept}
+
+    def marks(self, installation: str) -> dict[str, str]:
+        """The tags by which a repeated call finds what an earlier one made."""
+        return {
+            names.INSTALLATION: installation,
+            names.POINT: self.point_id,
+            names.INSTANCE: self.request.instance_id,
+        }
 
 
 def account_of(request: ManualSnapshot, services: OnDemandServices) -> str:
@@ -72,81 +120,150 @@ def account_of(request: ManualSnapshot, services: OnDemandServices) -> str:
 def take_manual_snapshot(request: ManualSnapshot, services: OnDemandServices) -> Mapping[str, Any]:
     """Take the snapshots of one instance at one moment, and start a copy when one is wanted.
 
-    Raises SourceGoneError, AccessDeniedError, KeyUnavailableError, ConfigurationError, ThrottledError.
+    Raises SourceGoneError, AccessDeniedError, KeyUnavailableError, ConfigurationError, ThrottledError,
+    ConflictError for a request id that was used for something else, UnavailableError while an earlier call
+    may still be at work.
     """
-    account, now = account_of(request, services), services.clock.now()
-    if request.copy_to:
-        _target(request, account)
+    account = account_of(request, services)
+    target = _target(request, account) if request.copy_to else None
     spoke = services.spoke_in(account, request.region, request.role)
-    point = _point_id(request, now)
-    marks = {
-        names.INSTALLATION: services.settings.installation,
-        names.POINT: point,
-        names.INSTANCE: request.instance_id,
-    }
-    made = sort_out(spoke.find_snapshots(marks)).usable if request.request_id else ()
+    asked = _ask(request, account, services)
+    made = _found(asked, spoke, services)
     configuration = spoke.configuration(request.instance_id)
     if not made:
-        tags = {**request.tags, **marks, **_kept(request, now), names.KIND: "manual"}
-        tags[names.VOLUMES] = str(len(configuration.instance.volumes))
-        made = tuple(
-            spoke.create_snapshots(
-                request.instance_id,
-                exclude_root=False,
-                exclude_volumes=(),
-                tags={"Name": f"{configuration.instance.name or request.instance_id} manual"[:256], **tags},
-                copy_tags=False,
-                description=f"Holdfast: manual snapshot, {now:%Y-%m-%d %H:%M} UTC",
-            )
-        )
+        made = _create(asked, configuration, spoke, services)
     volumes = {volume.volume_id: volume for volume in configuration.instance.volumes}
-    for snapshot in made:
-        if snapshot.volume_id in volumes:
-            spoke.tag_snapshot(snapshot.snapshot_id, volume_tags(volumes[snapshot.volume_id], copy=False))
-    _record(request, account, point, made, configuration, now, services)
-    if request.copy_to:
-        _start_copy(request, account, point, made, configuration, now, services)
+    for one in made:
+        own = volume_tags(volumes[one.volume_id], copy=False) if one.volume_id in volumes else {}
+        wanted = {**own, names.VOLUMES: str(len(made))}
+        if not wanted.items() <= dict(one.tags).items():
+            spoke.tag_snapshot(one.snapshot_id, wanted)
+    _record(asked, made, configuration, services)
+    if target:
+        _start_copy(asked, target, made, configuration, services)
+    gone = sorted(volumes.keys() - {one.volume_id for one in made})
     return {
-        "point_id": point,
-        "snapshots": {snapshot.volume_id: snapshot.snapshot_id for snapshot in made},
-        "copying": request.copy_to is not None,
+        "point_id": asked.point_id,
+        "snapshots": {one.volume_id: one.snapshot_id for one in made},
+        "copying": target is not None,
+        "warnings": [f"{one} was detached meanwhile; it is not in the snapshot." for one in gone],
     }
 
 
-def _point_id(request: ManualSnapshot, now: datetime) -> str:
-    return f"{stamp(now)}-{point_id(request.request_id or stamp(now), request.instance_id)[-12:]}"
+def _ask(request: ManualSnapshot, account: str, services: OnDemandServices) -> Asked:
+    """Write the request down, or find it where an earlier call wrote it. Raises ConflictError."""
+    now = services.clock.now()
+    if not request.request_id:
+        seed = services.ids.random_bytes(16).hex()
+        return Asked(request, account, _point_id(seed, request, now), now, repeated=False)
+    body = {"at": now.isoformat(), "tried_at": now.isoformat(), "fingerprint": request.fingerprint}
+    first = services.catalog.write_part(SESSION, request.part, body, at=now, new=True)
+    if not first:
+        body = services.catalog.read_part(SESSION, request.part) or body
+        if body["fingerprint"] != request.fingerprint:
+            raise ConflictError(
+                "The request id was used for another request.",
+                resource=request.request_id,
+                remedy="Use a new request id.",
+            )
+    at = datetime.fromisoformat(body["at"])
+    return Asked(request, account, _point_id(request.request_id, request, at), at, repeated=not first)
 
 
-def _kept(request: ManualSnapshot, now: datetime) -> dict[str, str]:
-    if request.keep_days is None:
-        return {}
-    return {names.KEEP_UNTIL: stamp(now + timedelta(days=request.keep_days))}
+def _point_id(seed: str, request: ManualSnapshot, at: datetime) -> str:
+    return f"{stamp(at)}-{point_id(seed, request.instance_id)[-12:]}"
+
+
+def _found(asked: Asked, spoke: Spoke, services: OnDemandServices) -> Sequence[VolumeSnapshot]:
+    """What an earlier call made. Raises UnavailableError while that may not show yet."""
+    if not asked.repeated:
+        return ()
+    found = sort_out(spoke.find_snapshots(asked.marks(services.settings.installation)))
+    body = services.catalog.read_part(SESSION, asked.request.part) or {}
+    tried_at = datetime.fromisoformat(body.get("tried_at", asked.at.isoformat()))
+    if (found.missing or not found.usable) and services.clock.now() - tried_at < SETTLES_IN:
+        raise UnavailableError(
+            "An earlier call with this request id may still be at work.",
+            resource=asked.request.instance_id,
+            remedy="Call again in two minutes.",
+        )
+    return found.usable
+
+
+def _create(
+    asked: Asked, configuration: InstanceConfiguration, spoke: Spoke, services: OnDemandServices
+) -> Sequence[VolumeSnapshot]:
+    request, instance = asked.request, configuration.instance
+    if not instance.volumes:
+        raise ConfigurationError("The instance has no volume.", resource=request.instance_id)
+    if asked.repeated:
+        services.catalog.write_part(
+            SESSION,
+            request.part,
+            {
+                "at": asked.at.isoformat(),
+                "tried_at": services.clock.now().isoformat(),
+                "fingerprint": request.fingerprint,
+            },
+            at=services.clock.now(),
+        )
+    tags = {
+        "Name": f"{instance.name or request.instance_id} manual"[:256],
+        **asked.own_tags,
+        **asked.marks(services.settings.installation),
+        names.KIND: "manual",
+        names.VOLUMES: str(len(instance.volumes)),
+    }
+    try:
+        return spoke.create_snapshots(
+            request.instance_id,
+            exclude_root=False,
+            exclude_volumes=(),
+            tags=tags,
+            copy_tags=False,
+            description=f"Holdfast: manual snapshot, {asked.at:%Y-%m-%d %H:%M} UTC",
+        )
+    except UnavailableError:
+        raise  # Nobody knows whether they were made: the request stays written down.
+    except HoldfastError:
+        if request.request_id:
+            services.catalog.remove_part(SESSION, request.part)
+        raise
 
 
 def _record(
-    request: ManualSnapshot,
-    account: str,
-    point: str,
+    asked: Asked,
     made: Sequence[VolumeSnapshot],
     configuration: InstanceConfiguration,
-    now: datetime,
     services: OnDemandServices,
 ) -> None:
-    services.catalog.add_point(
-        RestorePoint(
-            point_id=point,
-            kind=Kind.SNAPSHOT,
-            account=account,
-            region=request.region,
-            instance_id=request.instance_id,
-            instance_name=configuration.instance.name,
-            taken_at=now,
-            manual=True,
-            keep_until=now + timedelta(days=request.keep_days) if request.keep_days else None,
-            snapshot_ids={snapshot.volume_id: snapshot.snapshot_id for snapshot in made},
-            size_bytes=sum(snapshot.size_bytes for snapshot in made),
-        ),
-        configuration,
+    request = asked.request
+    point = RestorePoint(
+        point_id=asked.point_id,
+        kind=Kind.SNAPSHOT,
+        account=asked.account,
+        region=request.region,
+        instance_id=request.instance_id,
+        instance_name=configuration.instance.name,
+        taken_at=min(one.started_at for one in made),
+        manual=True,
+        keep_until=asked.keep_until,
+        snapshot_ids={one.volume_id: one.snapshot_id for one in made},
+        size_bytes=sum(one.size_bytes for one in made),
+    )
+    services.catalog.add_point(point, configuration)
+    remember_expiry(point, request.role, services)
+
+
+def remember_expiry(point: RestorePoint, role: str, services: OnDemandServices) -> None:
+    """Note when a manual snapshot, or the copy of one, is due to go; the notes sort by that time."""
+    if point.keep_until is None:
+        return
+    services.catalog.write_part(
+        SESSION,
+        f"expiry/{stamp(point.keep_until)}/{point.point_id}/{point.account}/{point.region}",
+        {"point": point.model_dump(mode="json"), "role": role},
+        at=point.keep_until,
     )
 
 
@@ -166,15 +283,12 @@ def _target(request: ManualSnapshot, account: str) -> CopyTo:
 
 
 def _start_copy(
-    request: ManualSnapshot,
-    account: str,
-    point: str,
+    asked: Asked,
+    target: CopyTo,
     made: Sequence[VolumeSnapshot],
     configuration: InstanceConfiguration,
-    now: datetime,
     services: OnDemandServices,
 ) -> None:
-    target = _target(request, account)
     hub = services.settings.hub_region
     machine = (
         f"arn:{partition(hub)}:states:{hub}:{services.configuration.backup_account}:stateMachine:"
@@ -182,16 +296,16 @@ def _start_copy(
     )
     services.executions(hub).start(
         machine,
-        f"{point}-copy",
+        f"{asked.point_id}-copy",
         {
-            "point_id": point,
-            "instance_id": request.instance_id,
+            "point_id": asked.point_id,
+            "instance_id": asked.request.instance_id,
             "instance_name": configuration.instance.name,
-            "account": account,
-            "region": request.region,
-            "role": request.role,
-            "snapshots": {snapshot.volume_id: snapshot.snapshot_id for snapshot in made},
+            "account": asked.account,
+            "region": asked.request.region,
+            "role": asked.request.role,
+            "snapshots": {one.volume_id: one.snapshot_id for one in made},
             "target": target.model_dump(),
-            "tags": {**request.tags, **_kept(request, now)},
+            "tags": asked.own_tags,
         },
     )

@@ -1,7 +1,8 @@
 """What AWS requests cost: list prices in USD of us-east-1, as published in 2026.
 
-Only requests are priced here; storage and transfer depend on time and place. Sources: the pricing pages of EBS
-(EBS direct APIs), S3 Standard, Lambda (requests), Step Functions (Standard), DynamoDB (on demand), KMS, SNS, SES.
+Only requests are priced here; storage and transfer depend on time and place. Sources: the pricing pages of
+EBS (EBS direct APIs), S3 Standard, Lambda (requests), Step Functions (Standard), DynamoDB (on demand), KMS,
+SNS and SES.
 """
 
 from __future__ import annotations

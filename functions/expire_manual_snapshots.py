@@ -1,0 +1,14 @@
+"""Remove manual snapshots, and copies of them, whose days are over.
+
+Trigger: EventBridge schedule, daily.
+Event: {"scheduled_at": "2026-11-22T04:00:00Z"}
+Response: {"removed": ["snap-..."], "left": {"snap-...": "it is kept until 20270101T000000Z now"}}
+Touches: dynamodb:Query, PutItem, DeleteItem (table); sts:AssumeRole, ec2:DescribeSnapshots, DeleteSnapshot
+under the spoke role of the account, for what carries the tags of the manual snapshot.
+Retry: what is gone is gone; the rest is judged again by its tags.
+"""
+
+from holdfast.edge import entrypoint
+from holdfast.operations.expire_manual_snapshots import ExpireManualSnapshots, expire_manual_snapshots
+
+handler = entrypoint(ExpireManualSnapshots, expire_manual_snapshots)
