@@ -1,4 +1,4 @@
-"""Wires the control plane of a simulated world: deployments, functions, state machines, schedules, identities.
+"""Wires the control plane of a simulated world: deployments, functions, machines, schedules, identities.
 
 Everything is attached to the simulator before its world is populated, and taken off when it closes.
 """
@@ -9,6 +9,8 @@ import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from botocore.config import Config
+
 from simulator import cloudformation, iam, lambdas, mail, organizations, schedules, stepfunctions
 from simulator.deploy import Deployer
 from simulator.engine import Engine
@@ -16,11 +18,15 @@ from simulator.identities import Identity, session_for
 from simulator.lambdas import Lambdas
 from simulator.organizations import Organizations
 from simulator.patches import Patches
+from simulator.permissions import Recorder
 from simulator.schedules import Schedules
 from simulator.stepfunctions import Executions
 
 if TYPE_CHECKING:
     from simulator.simulator import Simulator
+
+# Nothing is lost between the operator and the simulator, so checksums of assets would only take time.
+_CONFIG = Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
 
 
 class Control:
@@ -45,7 +51,7 @@ class Control:
             if key not in self._clients:
                 if (account, region) not in self._sessions:
                     self._sessions[account, region] = self._simulator.session(account, region)
-                self._clients[key] = self._sessions[account, region].client(service)
+                self._clients[key] = self._sessions[account, region].client(service, config=_CONFIG)
             return self._clients[key]
 
     def assume_for_service(self, role_arn: str, service: str, source_arn: str) -> Identity:
@@ -89,6 +95,8 @@ def install(simulator: Simulator) -> None:
     simulator.lambdas = Lambdas(simulator, engine)
     simulator.executions = Executions(simulator, engine)
     simulator.schedules = Schedules(simulator, engine)
+    simulator.recorder = Recorder(simulator)
+    simulator.guards.append(simulator.recorder.guard)
     simulator.mail = mail.Mailbox()
     simulator.topics = mail.Topics()
     simulator.deploy = control.deployer.deploy

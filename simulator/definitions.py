@@ -63,8 +63,12 @@ _INTEGRATIONS = re.compile(
 )
 
 
+@functools.lru_cache(maxsize=256)
 def load(text: str) -> dict[str, Any]:
-    """Parse and check a definition. Raises ValueError naming the state and what is wrong with it."""
+    """Parse and check a definition; the result is shared and never changed.
+
+    Raises ValueError naming the state and what is wrong with it.
+    """
     try:
         machine: dict[str, Any] = json.loads(text)
     except ValueError as error:

@@ -7,6 +7,7 @@ be what is deployed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -232,6 +233,12 @@ def _filled(text: str, stack: StackArtifact) -> str:
     for name, value in (("AccountId", stack.account), ("Region", stack.region), ("Partition", "aws")):
         text = text.replace(f"${{AWS::{name}}}", value)
     return text
+
+
+@functools.lru_cache(maxsize=4)
+def _zipped(folder: Path) -> bytes:
+    """The archive of an asset; every Region gets the same one."""
+    return archive(folder)
 
 
 def archive(folder: Path) -> bytes:

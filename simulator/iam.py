@@ -1,11 +1,12 @@
-"""STS and IAM: a role is assumed only when it exists, its trust policy says so, and the session may last that long.
+"""STS and IAM: a role is assumed only when it exists, its trust policy says so, and for no longer than allowed.
 
-moto hands out credentials for any role to anybody. A wrong external id or trust policy is the commonest fault of a
-real roll-out over accounts, so it must fail here in the same way.
+moto hands out credentials for any role to anybody. A wrong external id or trust policy is the commonest fault of
+a real roll-out over accounts, so it must fail here in the same way.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -26,21 +27,19 @@ if TYPE_CHECKING:
 _CHAINED_SECONDS = 3_600  # quota of a session obtained with the credentials of another role
 
 # What the AWS-managed policies that our templates attach allow. Source: AWS managed policy reference.
-_AWS_MANAGED: dict[str, list[str]] = {
-    "service-role/AWSLambdaBasicExecutionRole": [
-        "logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents",
-    ],
-    "AWSXRayDaemonWriteAccess": [
-        "xray:PutTraceSegments", "xray:PutTelemetryRecords", "xray:GetSamplingRules", "xray:GetSamplingTargets",
-        "xray:GetSamplingStatisticSummaries",
-    ],
-    "AmazonSSMManagedInstanceCore": [
-        "ssm:DescribeAssociation", "ssm:GetDocument", "ssm:DescribeDocument", "ssm:UpdateInstanceInformation",
-        "ssmmessages:*", "ec2messages:*",
-    ],
-    "AdministratorAccess": ["*"],
-    "ReadOnlyAccess": ["*:Get*", "*:List*", "*:Describe*"],
-}  # fmt: skip
+_AWS_MANAGED: dict[str, str] = {
+    "service-role/AWSLambdaBasicExecutionRole": "logs:CreateLogGroup logs:CreateLogStream logs:PutLogEvents",
+    "AWSXRayDaemonWriteAccess": (
+        "xray:PutTraceSegments xray:PutTelemetryRecords xray:GetSamplingRules xray:GetSamplingTargets"
+        " xray:GetSamplingStatisticSummaries"
+    ),
+    "AmazonSSMManagedInstanceCore": (
+        "ssm:DescribeAssociation ssm:GetDocument ssm:DescribeDocument ssm:UpdateInstanceInformation"
+        " ssmmessages:* ec2messages:*"
+    ),
+    "AdministratorAccess": "*",
+    "ReadOnlyAccess": "*:Get* *:List* *:Describe*",
+}
 
 
 class AssumptionRefused(ServiceException):  # type: ignore[misc]
@@ -94,19 +93,26 @@ def find_role(arn: str) -> Role | None:
     return None
 
 
+@functools.lru_cache(maxsize=1024)
+def read(text: str) -> policy.Document:
+    """A policy document from its text; shared, never changed."""
+    document: policy.Document = json.loads(text)
+    return document
+
+
 def role_documents(role: Role) -> list[tuple[str, policy.Document]]:
     """Every policy document attached to a role, by name."""
     documents: list[tuple[str, policy.Document]] = []
     for name, text in role.policies.items():
-        documents.append((f"{role.name}/{name}", json.loads(text) if isinstance(text, str) else text))
+        documents.append((f"{role.name}/{name}", read(text) if isinstance(text, str) else text))
     for arn, managed in role.managed_policies.items():
-        documents.append((arn.rsplit("/", 1)[-1], aws_policy(arn) or json.loads(default_document(managed))))
+        documents.append((arn.rsplit("/", 1)[-1], aws_policy(arn) or read(default_document(managed))))
     return documents
 
 
-def default_document(policy: Policy) -> str:
+def default_document(managed: Policy) -> str:
     """The text of a managed policy's default version."""
-    return next(str(version.document) for version in policy.versions if version.is_default)
+    return next(str(version.document) for version in managed.versions if version.is_default)
 
 
 def refusal(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import functools
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -60,6 +59,7 @@ class Callbacks:
 
     waiting: dict[str, Callback] = field(default_factory=dict)
     spent: set[str] = field(default_factory=set)
+    machines: dict[str, str] = field(default_factory=dict)
 
 
 class Tasks:
@@ -74,6 +74,12 @@ class Tasks:
     def callbacks_in(self, account: str, region: str) -> Callbacks:
         """The waiting tasks of one Region."""
         return self.callbacks.setdefault((account, region), Callbacks())
+
+    def machine_of_token(self, token: str) -> str:
+        """The state machine whose task a token answers; ``*`` when nobody gave the token out."""
+        return next(
+            (known.machines[token] for known in self.callbacks.values() if token in known.machines), "*"
+        )
 
     async def run(self, state: State, arguments: Json, frame: Frame) -> Json:
         """The result of a Task state. Raises StateFailure."""
@@ -178,6 +184,7 @@ class Tasks:
         execution = frame.execution
         token = frame.context["Task"]["Token"]
         callbacks = self.callbacks_in(execution.account_id, execution.region_name)
+        callbacks.machines[token] = execution.state_machine_arn
         callback = callbacks.waiting[token] = Callback(asyncio.get_running_loop().create_future())
         try:
             await started
@@ -285,11 +292,3 @@ def _as_states(value: Json) -> Json:
     if isinstance(value, bytes):
         return value.decode()
     return value.read().decode() if hasattr(value, "read") else value
-
-
-@functools.cache
-def function_arn(name: str, account: str, region: str) -> str:
-    """The ARN of a function given by name, partial ARN or ARN."""
-    if name.startswith("arn:"):
-        return name
-    return f"arn:aws:lambda:{region}:{account}:function:{name.rsplit(':function:', 1)[-1]}"

@@ -280,6 +280,7 @@ class Lambdas:
                     return sandbox
             self._sandboxes += 1
             number = self._sandboxes
+        self._simulator.recorder.runs(function)
         account = function.role.split(":")[4]
         identity = self._simulator.identities.assume(account, function.role, name=function.function_name[:64])
         world = World(

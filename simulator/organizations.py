@@ -73,6 +73,10 @@ class Organizations:
                 return f"the account {account} is {listed.status}"
         return ""
 
+    def suspended(self) -> set[str]:
+        """Accounts of the Organization in which nobody can work."""
+        return {one.id for one in self._accounts() if one.status != "ACTIVE"}
+
     def is_disabled(self, account: str, region: str) -> bool:
         """Whether a Region is not enabled in an account."""
         return any(

@@ -21,8 +21,7 @@ from moto.ssm.models import Document
 from moto.stepfunctions.models import StateMachine
 from moto.stepfunctions.utils import cfn_to_api_tags
 
-from simulator.iam import ensure_aws_policy
-from simulator.iam import default_document
+from simulator.iam import default_document, ensure_aws_policy
 from simulator.patches import Patches
 from simulator.resources import operator, settle_table
 
