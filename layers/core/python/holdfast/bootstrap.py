@@ -260,7 +260,7 @@ class Services:
             except NotFoundError:
                 if not create:
                     raise
-                _require_empty(store, name)
+                require_empty(store, name)
             try:
                 return Repository.create(
                     store,
@@ -404,7 +404,7 @@ WORKERS = 16
 """Workers that probably read one account at once: MaxConcurrency of MoveSegments."""
 
 
-def _require_empty(store: ObjectStore, name: str) -> None:
+def require_empty(store: ObjectStore, name: str) -> None:
     """A folder that holds restore points, but no header, has lost it: a new one would bury them.
 
     Raises DamagedError.

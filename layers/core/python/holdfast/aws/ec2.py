@@ -27,9 +27,8 @@ ATTRIBUTES: Final = (
     "disableApiTermination",
     "disableApiStop",
     "instanceInitiatedShutdownBehavior",
-    "sourceDestCheck",
-    "ebsOptimized",
 )
+"""What DescribeInstances does not tell; each one costs a request per instance and session."""
 
 
 class Ec2Spoke:
