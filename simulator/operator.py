@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -52,7 +52,9 @@ def _parameters(simulator: Simulator) -> dict[str, str]:
     organization = simulator.world.organization
     if organization is None:
         return {}
-    client = simulator.session(organization.management_account, simulator.world.regions[0]).client("organizations")
+    client = simulator.session(organization.management_account, simulator.world.regions[0]).client(
+        "organizations"
+    )
     return {"OrganizationalUnitIds": client.list_roots()["Roots"][0]["Id"]}
 
 
@@ -89,29 +91,34 @@ def pass_time(simulator: Simulator, until: datetime, *, say: Say) -> None:
         simulator.advance_to(until)
 
 
-def describe_volumes(simulator: Simulator) -> list[dict[str, Any]]:
-    """Every volume that exists, with its instance and the SHA-256 of its content."""
+def describe_volumes(simulator: Simulator, hashed: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Every volume that exists, with its instance; those of ``hashed`` with the SHA-256 of their content."""
     from moto.ec2.models import ec2_backends
 
-    found = []
-    for account in simulator.world.account_ids():
-        for region in simulator.world.regions:
-            for volume in ec2_backends[account][region].volumes.values():
-                attachment = volume.attachment
-                found.append(
-                    {
-                        "volume_id": volume.id,
-                        "account": account,
-                        "region": region,
-                        "instance_id": attachment.instance.id if attachment else None,
-                        "name": _name(attachment.instance) if attachment else None,
-                        "device": attachment.device if attachment else None,
-                        "size_bytes": volume.size << 30,
-                        "blocks": sum(1 for _ in disk(volume).blocks.allocated()),
-                        "sha256": simulator.ebs.volume_content(volume.id).sha256(),
-                    }
-                )
-    return found
+    return [
+        _described(account, region, volume) | _digest(simulator, volume.id, hashed)
+        for account in simulator.world.account_ids()
+        for region in simulator.world.regions
+        for volume in ec2_backends[account][region].volumes.values()
+    ]
+
+
+def _described(account: str, region: str, volume: Any) -> dict[str, Any]:
+    attachment = volume.attachment
+    return {
+        "volume_id": volume.id,
+        "account": account,
+        "region": region,
+        "instance_id": attachment.instance.id if attachment else None,
+        "name": _name(attachment.instance) if attachment else None,
+        "device": attachment.device if attachment else None,
+        "size_bytes": volume.size << 30,
+        "blocks": sum(1 for _ in disk(volume).blocks.allocated()),
+    }
+
+
+def _digest(simulator: Simulator, volume_id: str, hashed: Collection[str]) -> dict[str, str]:
+    return {"sha256": simulator.ebs.volume_content(volume_id).sha256()} if volume_id in hashed else {}
 
 
 def _name(instance: Any) -> str:

@@ -127,8 +127,8 @@ class Story:
         for mail in self.terminal.run("simulate", "mail"):
             self.terminal.say(f"Subject: {mail['subject']}\n{mail['body']}")
 
-    def _volumes(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.terminal.run("simulate", "volumes")
+    def _volumes(self, *options: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.terminal.run("simulate", "volumes", *options)
         return found
 
     def _points(self) -> list[dict[str, Any]]:
@@ -165,7 +165,8 @@ class Story:
     def _compare(
         self, point: dict[str, Any], restored: dict[str, Any], kind: str, how: str, digests: dict[str, str]
     ) -> Iterator[Proof]:
-        volumes = {v["volume_id"]: v for v in self._volumes()}
+        wanted = [word for v in restored["volumes"] for word in ("--digest", v["volume_id"])]
+        volumes = {v["volume_id"]: v for v in self._volumes(*wanted)}
         for volume in restored["volumes"]:
             device, found = volume["source"]["device"], volumes[volume["volume_id"]]
             proof = Proof(

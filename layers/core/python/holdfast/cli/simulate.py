@@ -114,12 +114,18 @@ def mail(
 
 
 @app.command()
-def volumes(context: typer.Context) -> None:
-    """List every volume with its instance, and the SHA-256 of its content."""
+def volumes(
+    context: typer.Context,
+    digest: Annotated[
+        list[str],
+        typer.Option("--digest", metavar="VOLUME", help="Tell the SHA-256 of its content; repeatable."),
+    ] = [],  # noqa: B006
+) -> None:
+    """List every volume with its instance."""
     from simulator.operator import describe_volumes
 
     cli: CommandContext = context.obj
-    cli.emit(describe_volumes(cli.require_simulator()))
+    cli.emit(describe_volumes(cli.require_simulator(), digest))
 
 
 @app.command()
