@@ -15,7 +15,7 @@ from holdfast.model.configuration import Configuration
 from infra.cell_stack import CellStack
 from infra.duties import spoke_roles
 from infra.hub_stack import HubStack
-from infra.names import slug
+from infra.names import distinct_slugs
 from infra.organization_stack import OrganizationStack
 from infra.repository_stack import RepositoryStack
 from infra.spoke_stack import SpokeStack
@@ -37,11 +37,12 @@ def build(app: cdk.App, configuration: Configuration) -> Sequence[cdk.Stack]:
         }
 
     stacks: list[cdk.Stack] = []
+    slugs = distinct_slugs([repository.name for repository in configuration.repositories])
     for repository in configuration.repositories:
         options = placed(backup, repository.region, f"repository {repository.name}")
         stacks.append(
             RepositoryStack(
-                app, f"{name}-repository-{slug(repository.name)}", configuration, repository, **options
+                app, f"{name}-repository-{slugs[repository.name]}", configuration, repository, **options
             )
         )
     stacks.append(

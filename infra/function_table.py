@@ -24,7 +24,11 @@ BACKUP, RESTORE, ORGANIZATION = Duty.BACKUP, Duty.RESTORE, Duty.ORGANIZATION
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One function. ``event_driven`` ones are invoked asynchronously and keep what failed for good."""
+    """One function.
+
+    ``event_driven`` ones are invoked asynchronously and keep what failed for good; ``daily`` ones have a
+    schedule of their own.
+    """
 
     verb: str
     place: Place
@@ -33,6 +37,7 @@ class Row:
     assumes: tuple[Duty, ...] = ()
     grants: tuple[Grant, ...] = ()
     event_driven: bool = False
+    daily: bool = False
     traced: bool = True
 
     def statements(self, site: Site) -> tuple[Statement, ...]:
@@ -63,7 +68,14 @@ ROWS: Final = (
     Row("resolve_scope", HUB, timeout_seconds=900, assumes=(ORGANIZATION,), grants=(may.catalog_write,)),
     Row("start_cell", HUB, grants=(may.catalog_write, may.start_cells, may.answer_session)),
     Row("conclude_session", HUB, timeout_seconds=300, grants=(may.catalog_write, may.notify)),
-    Row("expire_backups", HUB, event_driven=True, grants=(may.catalog_write, may.repository_expire), **LONG),
+    Row(
+        "expire_backups",
+        HUB,
+        event_driven=True,
+        daily=True,
+        grants=(may.catalog_write, may.repository_expire),
+        **LONG,
+    ),
     Row(
         "take_manual_snapshot",
         HUB,
@@ -75,6 +87,7 @@ ROWS: Final = (
         "expire_manual_snapshots",
         HUB,
         event_driven=True,
+        daily=True,
         assumes=(BACKUP,),
         grants=(may.catalog_write,),
         timeout_seconds=900,
@@ -117,6 +130,8 @@ ROWS: Final = (
     Row("abandon_restore", CELL, timeout_seconds=300, assumes=(RESTORE,)),
 )
 
+DAILY: Final = tuple(row.verb for row in ROWS if row.daily)
+SCHEDULED: Final = ("start_session", *DAILY)
 BY_VERB: Final = {row.verb: row for row in ROWS}
 
 

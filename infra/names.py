@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -36,6 +38,16 @@ def slug(name: str, limit: int = 40) -> str:
 def digest(name: str) -> str:
     """Eight characters that keep two names apart whose slugs are equal."""
     return hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+def distinct_slugs(names: Sequence[str]) -> dict[str, str]:
+    """A slug for each name; names whose slugs are empty or equal get their digest too."""
+    slugs = {name: slug(name) for name in names}
+    counts = Counter(slugs.values())
+    return {
+        name: short if short and counts[short] == 1 else f"{short}-{digest(name)}".strip("-")
+        for name, short in slugs.items()
+    }
 
 
 def pascal(verb: str) -> str:

@@ -25,7 +25,6 @@ _KEYS: Final = (
     "own policy decides, and the conditions limit the use to EBS."
 )
 _TAG: Final = tags.INSTALLATION
-_CHANGEABLE_TAGS: Final = f"{tags.PREFIX}*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +55,10 @@ class Spoke:
         when = {"StringEquals": {"ec2:CreateAction": list(creators)}}
         return allow(sid, "ec2:CreateTags", *resources, when=when, because=_ANY_ID)
 
-    def retagging(self, sid: str, *resources: str) -> Statement:
-        """Change Holdfast's own tags on what carries the installation's tag."""
-        when = {**self.ours, "ForAllValues:StringLike": {"aws:TagKeys": [_CHANGEABLE_TAGS]}}
-        return allow(sid, "ec2:CreateTags DeleteTags", *resources, when=when, because=_ANY_ID)
+    @property
+    def temporary(self) -> dict[str, dict[str, Any]]:
+        """What a restore made for itself: also marked as temporary."""
+        return {"StringEquals": {**self.ours["StringEquals"], f"aws:ResourceTag/{tags.KIND}": "temporary"}}
 
     def keys(self) -> tuple[Statement, ...]:
         """Use KMS keys through EBS."""
@@ -81,38 +80,28 @@ def backup(spoke: Spoke) -> tuple[Statement, ...]:
     snapshots = spoke.ec2("snapshot", owned=False)
     configuration = spoke.configuration
     partners = sorted({configuration.backup_account, *(role.account for role in configuration.roles)})
-    shared = {
-        **spoke.ours,
-        "StringEqualsIfExists": {"ec2:Add/userId": partners},
-        "Null": {"ec2:Add/group": "true"},
-    }
+    # An Organization's accounts are not known here: its snapshots may go to any, but never to everybody.
+    known = {} if configuration.organizations else {"StringEqualsIfExists": {"ec2:Add/userId": partners}}
+    shared = {**spoke.ours, **known, "Null": {"ec2:Add/group": "true"}}
+    own_tags = {**spoke.ours, "ForAllValues:StringLike": {"aws:TagKeys": [f"{tags.PREFIX}*"]}}
     return (
         allow(
             "FindInstances",
-            "ec2:DescribeAddresses DescribeIamInstanceProfileAssociations DescribeImages"
-            " DescribeInstanceAttribute DescribeInstanceCreditSpecifications DescribeInstances"
-            " DescribeNetworkInterfaces DescribeRegions"
-            " DescribeSecurityGroups DescribeSnapshots DescribeSubnets DescribeTags DescribeVolumes"
-            " GetEbsDefaultKmsKeyId GetEbsEncryptionByDefault",
+            "ec2:DescribeAddresses DescribeInstanceAttribute DescribeInstances DescribeSnapshots"
+            " DescribeVolumes",
             "*",
             because=_READ_ONLY,
         ),
         allow(
-            "ReadProfiles",
-            "iam:GetInstanceProfile",
-            f"arn:{spoke.partition}:iam::{spoke.account}:instance-profile/*",
-            because=_SOURCES,
-        ),
-        allow(
             "SnapshotSources",
-            "ec2:CreateSnapshot CreateSnapshots",
+            "ec2:CreateSnapshots",
             spoke.ec2("instance"),
             spoke.ec2("volume"),
             because=_SOURCES,
         ),
         allow(
             "MakeSnapshots",
-            "ec2:CreateSnapshot CreateSnapshots CopySnapshot",
+            "ec2:CreateSnapshots CopySnapshot",
             snapshots,
             when=spoke.made_by_us,
             because=_ANY_ID,
@@ -126,8 +115,9 @@ def backup(spoke: Spoke) -> tuple[Statement, ...]:
             when={"StringNotEquals": {"ec2:Owner": spoke.account}},
             because=_ANY_ID,
         ),
-        spoke.tagging("TagNewSnapshots", (snapshots,), "CreateSnapshot", "CreateSnapshots", "CopySnapshot"),
-        spoke.retagging("RetagSnapshots", snapshots),
+        spoke.tagging("TagNewSnapshots", (snapshots,), "CreateSnapshots", "CopySnapshot"),
+        allow("TagSnapshots", "ec2:CreateTags", snapshots, when=spoke.ours, because=_ANY_ID),
+        allow("UntagSnapshots", "ec2:DeleteTags", snapshots, when=own_tags, because=_ANY_ID),
         allow("ShareSnapshots", "ec2:ModifySnapshotAttribute", snapshots, when=shared, because=_ANY_ID),
         allow("RemoveSnapshots", "ec2:DeleteSnapshot", snapshots, when=spoke.ours, because=_ANY_ID),
         allow(
@@ -150,9 +140,7 @@ def restore(spoke: Spoke) -> tuple[Statement, ...]:
     return (
         allow(
             "SeeTarget",
-            "ec2:DescribeAvailabilityZones DescribeImages DescribeInstances DescribeInstanceTypes"
-            " DescribeKeyPairs DescribeNetworkInterfaces DescribeSecurityGroups DescribeSnapshots"
-            " DescribeSubnets DescribeTags DescribeVolumes GetEbsDefaultKmsKeyId GetEbsEncryptionByDefault",
+            "ec2:DescribeImages DescribeInstances DescribeSnapshots DescribeVolumes",
             "*",
             because=_READ_ONLY,
         ),
@@ -161,7 +149,7 @@ def restore(spoke: Spoke) -> tuple[Statement, ...]:
             "WriteSnapshots",
             "ebs:PutSnapshotBlock CompleteSnapshot",
             snapshots,
-            when=spoke.ours,
+            when=spoke.temporary,
             because=_ANY_ID,
         ),
         allow("MakeVolumes", "ec2:CreateVolume", volumes, when=spoke.made_by_us, because=_ANY_ID),
@@ -193,8 +181,10 @@ def restore(spoke: Spoke) -> tuple[Statement, ...]:
         allow(
             "TagRestored", "ec2:CreateTags", volumes, instances, interfaces, when=spoke.ours, because=_ANY_ID
         ),
-        allow("RemoveTemporaryImages", "ec2:DeregisterImage", images, when=spoke.ours, because=_ANY_ID),
-        allow("RemoveTemporarySnapshots", "ec2:DeleteSnapshot", snapshots, when=spoke.ours, because=_ANY_ID),
+        allow("RemoveTemporaryImages", "ec2:DeregisterImage", images, when=spoke.temporary, because=_ANY_ID),
+        allow(
+            "RemoveTemporarySnapshots", "ec2:DeleteSnapshot", snapshots, when=spoke.temporary, because=_ANY_ID
+        ),
         allow(
             "PassProfiles",
             "iam:PassRole",
@@ -212,8 +202,7 @@ def organization(spoke: Spoke) -> tuple[Statement, ...]:
     return (
         allow(
             "WalkOrganization",
-            "organizations:DescribeOrganization DescribeAccount DescribeOrganizationalUnit ListRoots"
-            " ListChildren ListAccountsForParent ListOrganizationalUnitsForParent",
+            "organizations:ListRoots ListAccountsForParent ListOrganizationalUnitsForParent",
             "*",
             because="The tree is not known before it is walked; these actions only read.",
         ),

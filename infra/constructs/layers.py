@@ -36,11 +36,11 @@ CONFIGURATION_PATH: Final = f"/opt/{CONFIGURATION_FILE}"
 RUNTIME: Final = lambda_.Runtime.PYTHON_3_13
 ARCHITECTURE: Final = lambda_.Architecture.ARM_64
 PYTHON: Final = "3.13"
-PLATFORMS: Final = ("manylinux2014_aarch64", "manylinux_2_17_aarch64", "manylinux_2_28_aarch64", "any")
+PLATFORMS: Final = ("manylinux2014_aarch64", "manylinux_2_17_aarch64", "manylinux_2_28_aarch64")
 GENERATED: Final = ["**/__pycache__", "**/*.pyc", "**/.*"]
 
 
-def _compiler() -> str:
+def compiler() -> str:
     """A Python of the runtime's minor version, whose bytecode the runtime can use; empty for none."""
     found = shutil.which(f"python{PYTHON}")
     if not found:
@@ -55,30 +55,23 @@ def dependencies_hash(compiled: bool) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
+def pip_command(target: Path) -> list[str]:
+    """The command that installs the locked wheels for the Lambda platform into ``target``."""
+    platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
+    return [
+        *(sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps", "--require-hashes"),
+        *("--only-binary=:all:", "--implementation", "cp", "--python-version", PYTHON, *platforms),
+        *("--target", str(target), "--requirement", str(LOCK)),
+    ]
+
+
 def install_dependencies(target: Path, compiler: str = "") -> None:
-    """Install the locked wheels for the Lambda platform into ``target``.
+    """Install the dependencies into ``target``.
 
     With ``compiler`` the bytecode is made ahead: it spares a cold start the better part of a second. Raises
-    CalledProcessError with pip's own words when a wheel is missing or its hash is wrong.
+    CalledProcessError, after pip's own words, when a wheel is missing or its hash is wrong.
     """
-    platforms = [word for platform in PLATFORMS if platform != "any" for word in ("--platform", platform)]
-    subprocess.run(
-        [
-            *(
-                sys.executable,
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--no-compile",
-                "--no-deps",
-                "--require-hashes",
-            ),
-            *("--only-binary=:all:", "--implementation", "cp", "--python-version", PYTHON, *platforms),
-            *("--target", str(target), "--requirement", str(LOCK)),
-        ],
-        check=True,
-    )
+    subprocess.run(pip_command(target), check=True)
     shutil.rmtree(target / "bin", ignore_errors=True)
     for cache in target.rglob("__pycache__"):
         shutil.rmtree(cache)
@@ -134,8 +127,8 @@ def _dependencies_code(scope: Construct) -> lambda_.Code:
     if not cdk.Stack.of(scope).bundling_required:
         # Under the hash of the full layer, an empty one could take its place in the asset bucket for good.
         return lambda_.Code.from_asset(str(DEPENDENCIES))
-    compiler = _compiler()
-    identity = dependencies_hash(bool(compiler))
+    found = compiler()
+    identity = dependencies_hash(bool(found))
     return lambda_.Code.from_asset(
         str(DEPENDENCIES),
         asset_hash_type=cdk.AssetHashType.CUSTOM,
@@ -144,7 +137,7 @@ def _dependencies_code(scope: Construct) -> lambda_.Code:
             image=cdk.DockerImage.from_registry(
                 "unused"
             ),  # local bundling always answers; Docker is never asked
-            local=_PipBundling(identity, compiler),
+            local=_PipBundling(identity, found),
         ),
     )
 

@@ -16,8 +16,9 @@ from constructs import Construct
 from holdfast.model.configuration import Configuration
 from holdfast.model.expressions import eventbridge_expressions
 from infra.constructs.function import service_role
+from infra.function_table import DAILY, SCHEDULED
 from infra.names import Site, digest, slug
-from infra.permissions import SCHEDULED, scheduler_role
+from infra.permissions import scheduler_role
 from infra.statements import policy_document
 
 SCHEDULED_TIME: Final = "<aws.scheduler.scheduled-time>"
@@ -67,13 +68,12 @@ def deploy_schedules(
     scope: Construct, configuration: Configuration, site: Site
 ) -> list[scheduler.CfnSchedule]:
     """Schedules of every policy, and the daily ones of retention, in the hub."""
-    targets = [site.function_arn(verb) for verb in SCHEDULED]
     role = service_role(
         scope,
         "SchedulerRole",
         role_name=site.role_name("scheduler"),
         service="scheduler.amazonaws.com",
-        document=policy_document(scheduler_role(site), "scheduler"),
+        document=policy_document(scheduler_role(site, SCHEDULED), "scheduler"),
         conditions={
             "StringEquals": {
                 "aws:SourceAccount": site.account,
@@ -89,7 +89,7 @@ def deploy_schedules(
             group=group,
             expression=expression.cron,
             time_zone=expression.time_zone,
-            target_arn=targets[0],
+            target_arn=site.function_arn("start_session"),
             role_arn=role.role_arn,
             undelivered_arn=site.undelivered_arn,
             event={"policy": policy.name, "scheduled_at": SCHEDULED_TIME},
@@ -106,12 +106,12 @@ def deploy_schedules(
             group=group,
             expression=f"cron(0 {RETENTION_HOUR} * * ? *)",
             time_zone=configuration.service_time_zone,
-            target_arn=target,
+            target_arn=site.function_arn(verb),
             role_arn=role.role_arn,
             undelivered_arn=site.undelivered_arn,
             event={"scheduled_at": SCHEDULED_TIME},
             description=f"Daily: {verb.replace('_', ' ')}",
         )
-        for verb, target in zip(SCHEDULED[1:], targets[1:], strict=True)
+        for verb in DAILY
     ]
     return [*made, *daily]
