@@ -205,7 +205,7 @@ def test_a_file_that_cannot_be_read_is_an_error_of_its_own(said, tmp_path):
 
 
 def test_a_directory_without_configuration_says_how_to_name_one(tmp_path):
-    with pytest.raises(ConfigurationError, match="no \\*.yaml file") as raised:
+    with pytest.raises(ConfigurationError, match=r"no \*.yaml file") as raised:
         read(tmp_path)
     assert "--config" in raised.value.remedy
     with pytest.raises(ConfigurationError, match="cannot be read"):

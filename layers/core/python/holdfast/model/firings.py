@@ -83,6 +83,8 @@ def days_of_month(on: DayOfMonth, months: Months | tuple[int, ...]) -> Days:
 
 def _daily(schedule: DailySchedule) -> Iterator[Firing]:
     days = Days(weekday_numbers(schedule.days))
+    if not days.weekdays:
+        return
     for hour in schedule.snapshots.hours:
         for part in range(schedule.snapshots.per_hour):
             yield Firing(
