@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from moto.core.exceptions import JsonRESTError
-from moto.kms.models import Key, kms_backends
+from moto.kms.models import Key, KmsBackend, kms_backends
 from moto.kms.responses import KmsResponse
 from moto.kms.utils import _deserialize_ciphertext_blob
 
@@ -19,6 +19,7 @@ from simulator.patches import Patches
 
 _patches = Patches()
 _USES = ("encrypt", "decrypt", "re_encrypt", "generate_data_key", "generate_data_key_without_plaintext")
+_STATES = ("disable_key", "enable_key", "schedule_key_deletion", "cancel_key_deletion")
 _OTHERS = ("describe_key", "get_key_policy", "create_grant")
 
 
@@ -134,12 +135,22 @@ def _redirected(original: Callable[[KmsResponse], str], *, uses: bool) -> Callab
     return respond
 
 
+def _by_any_id(original: Callable[..., Any]) -> Callable[..., Any]:
+    def call(backend: Any, key_id: str, *arguments: Any) -> Any:
+        return original(backend, backend.any_id_to_key_id(key_id), *arguments)
+
+    return call
+
+
 def install(_: Any) -> None:
     """Let KMS resolve foreign ARNs and refuse unusable keys."""
     _patches.set(KmsResponse, "kms_backend", property(_home))
     for name in (*_USES, *_OTHERS):
         original = vars(KmsResponse)[name]
         _patches.set(KmsResponse, name, _redirected(original, uses=name in _USES))
+
+    for name in _STATES:  # moto knows them by plain id alone
+        _patches.set(KmsBackend, name, _by_any_id(vars(KmsBackend)[name]))
 
 
 def uninstall() -> None:

@@ -1,7 +1,7 @@
 """Reads of objects and their ranges straight from the file: restores read millions of ranges of large packs.
 
-Only the plain case is answered here; whatever needs a decision (conditions, archives, refusals) is left to the
-full S3, so that there is one place for each rule.
+Only the plain case is answered here; whatever needs a decision (conditions, archives, refusals) is left to
+the full S3, so that there is one place for each rule.
 """
 
 from __future__ import annotations

@@ -101,8 +101,9 @@ def load(directory: Path) -> Saved | None:
     except Exception as error:
         message = f"the saved state cannot be read: {error}"
         raise ConfigurationError(message, resource=str(path), remedy="Create the simulation anew.") from error
-    if saved.format != FORMAT:
-        message = f"the saved state has format {saved.format}, this version reads {FORMAT}"
+    found = getattr(saved, "format", None)
+    if found != FORMAT:
+        message = f"the saved state has format {found}, this version reads {FORMAT}"
         raise ConfigurationError(message, resource=str(path), remedy="Create the simulation anew.")
     return saved
 
