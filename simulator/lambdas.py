@@ -22,6 +22,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moto.awslambda.exceptions import LambdaClientError
 from moto.awslambda.models import LambdaFunction
 from moto.awslambda.utils import get_backend
 from moto.awslambda_simple.models import LambdaSimpleBackend
@@ -116,8 +117,13 @@ class _Deployed:
     handler: Callable[[Any, Any], Any] | None = None
 
 
-class ConcurrencyExceededError(Exception):
+class ConcurrencyExceededError(LambdaClientError):  # type: ignore[misc]
     """More invocations at once than the function has reserved."""
+
+    code = 429
+
+    def __init__(self, name: str) -> None:
+        super().__init__("TooManyRequestsException", f"Rate exceeded: {name} has no concurrency left")
 
 
 class Lambdas:
@@ -129,6 +135,8 @@ class Lambdas:
     """
 
     def __init__(self, simulator: Simulator, engine: Engine) -> None:
+        # Ids are random in AWS: they must not come back when the world is opened again.
+        self._opening = simulator.kept["openings"] = simulator.kept.get("openings", 0) + 1
         self._simulator = simulator
         self._engine = engine
         self._deployed: dict[str, _Deployed] = {}
@@ -286,7 +294,7 @@ class Lambdas:
         world = World(
             environment=self.environment(function),
             clock=self._simulator.clock,
-            ids=SeededIds(f"{self._simulator.world.seed}/{function.function_arn}/{number}"),
+            ids=SeededIds(f"{self._simulator.world.seed}/{self._opening}/{function.function_arn}/{number}"),
             session=_once(lambda: session_for(identity, function.region)),
             endpoints=self._simulator.endpoints,
             log=self._log(function.function_name),  # type: ignore[arg-type]
