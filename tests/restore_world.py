@@ -1,4 +1,4 @@
-"""What restores and manual snapshots need of the world in memory: target accounts, copies, a filled repository."""
+"""The world of sessions with what restores and manual snapshots need: targets, copies, full repositories."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.errors import HoldfastError, PermanentError, ThrottledError
-from holdfast.model.blocks import BLOCK_SIZE, GIB, SEGMENT_BLOCKS, segments
+from holdfast.model.blocks import segments
 from holdfast.model.inventory import AttachedVolume, InstanceConfiguration
 from holdfast.model.restore import InstanceSettings
 from holdfast.repository.manifest import PointManifest, manifest_root, volume_manifest
-from tests.repository_builders import SeededIds, commit, write_segment
+from tests.repository_builders import SeededIds, write_segment
 from tests.session_world import ACCOUNT, REGION, REPOSITORY, AccountRegion, SessionWorld, Snapshot
 
 POINT = "20261122T070000Z-0123456789ab"
@@ -262,6 +262,3 @@ class RestoreWorld(SessionWorld):
         )
         repository.commit_point(manifest, ids=SeededIds(point_id), installation=self.settings.installation)
         return manifest
-
-
-__all__ = ["BLOCK_SIZE", "GIB", "POINT", "SEGMENT_BLOCKS", "RestoreWorld", "commit"]

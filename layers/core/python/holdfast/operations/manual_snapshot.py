@@ -146,7 +146,7 @@ def take_manual_snapshot(request: ManualSnapshot, services: OnDemandServices) ->
         "point_id": asked.point_id,
         "snapshots": {one.volume_id: one.snapshot_id for one in made},
         "copying": target is not None,
-        "warnings": [f"{one} was detached meanwhile; it is not in the snapshot." for one in gone],
+        "warnings": [f"{one} is not in the snapshot: it was attached or detached meanwhile." for one in gone],
     }
 
 
