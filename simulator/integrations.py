@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from moto.core.exceptions import JsonRESTError
 
 from simulator.asl import Frame, Json, State, iso
-from simulator.calls import Call
+from simulator.calls import Call, error_answer
 from simulator.engine import Engine
 from simulator.failures import StateFailure
 from simulator.faults import SimulatedCrash
@@ -134,7 +135,10 @@ class Tasks:
 
         def work() -> tuple[int, dict[str, str], bytes]:
             nonlocal kind
-            body, kind = self._simulator.lambdas.invoke(arn, payload, account=account, region=region)
+            try:
+                body, kind = self._simulator.lambdas.invoke(arn, payload, account=account, region=region)
+            except JsonRESTError as refused:
+                return error_answer("lambda", refused.error_type, refused.message, 400)
             return 200, {}, body
 
         def attempt() -> tuple[int, bytes]:
