@@ -41,13 +41,19 @@ class Failed(Exception):
         self.output = {"Error": type(error).__name__, "Cause": json.dumps(told)}
 
 
+class Crash(BaseException):
+    """The sandbox of a function died: nothing after this line ran."""
+
+
 def step(
     request: Any, operation: Callable[..., Mapping[str, Any]], event: Event, world: SessionWorld
 ) -> Event:
-    """One task: retried while its error is transient, an hour of patience at most; raises Failed."""
+    """One task: repeated when its sandbox dies, and while its error is transient; raises Failed."""
     for attempt in range(TRIES):
         try:
             return json.loads(json.dumps(dict(operation(parse(request, event), world))))
+        except Crash:
+            world.clock.advance(timedelta(seconds=2))
         except TransientError as error:
             world.clock.advance(timedelta(minutes=2))
             if attempt == TRIES - 1:
@@ -64,7 +70,8 @@ def play(world: SessionWorld, at: datetime | None = None, *, manual: bool = Fals
     if not manual:
         event["scheduled_at"] = world.clock.now().isoformat()
     started = step(StartSession, start_session, event, world)
-    if not started["started"]:
+    record = world.catalog.session_records.get(started["session_id"])
+    if record is None or record.ended_at:
         return started
     _, session = world.executions(world.settings.hub_region).started[started["session_id"]]
     return play_session(world, session)

@@ -31,7 +31,7 @@ def discover_instances(request: DiscoverInstances, services: Services) -> dict[s
     """Write the list of instances to protect, and the Region's account problems."""
     told = services.catalog.read_part(request.session_id, SCOPE) or {"accounts": []}
     accounts = [Account.model_validate(account) for account in told["accounts"]]
-    region = services.catalog.read_part(request.session_id, request.region_part) or {}
+    region = _last_attempt(request, services)
     outcomes = _outcomes(request, services)
     standing: list[Problem] = []
     coverage: dict[str, int] = {}
@@ -63,11 +63,20 @@ def discover_instances(request: DiscoverInstances, services: Services) -> dict[s
             "state": State.RUNNING,
             "selected": len(items),
             "coverage": coverage,
+            "last_attempt": region,
             "problems": [problem.model_dump(mode="json") for problem in (*standing, *problems)],
         },
         at=services.clock.now(),
     )
     return {"count": len(items), "items_key": items_key, "unreachable": len(standing) + len(problems)}
+
+
+def _last_attempt(request: RegionStep, services: Services) -> dict[str, Any]:
+    """The Region's record as the attempt before this one left it, also when this step is repeated."""
+    region = services.catalog.read_part(request.session_id, request.region_part) or {}
+    if region.get("attempt") == request.attempt and not region.get("ended"):
+        region = region["last_attempt"]
+    return {key: value for key, value in region.items() if key != "last_attempt"}
 
 
 def _item(one: Instance | Outcome) -> dict[str, str]:
