@@ -61,7 +61,7 @@ def test_an_empty_folder_has_no_repository():
 
 
 def test_an_unknown_storage_class_is_refused():
-    with pytest.raises(ValueError, match="pack_class"):
+    with pytest.raises(ConfigurationError, match="storage class"):
         Repository.create(MemoryStore(), SeededIds(), FixedClock(), pack_class="GLACIER_IR")
 
 

@@ -7,6 +7,7 @@ list of the points of that time; a plain point that is not on it was put there b
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from holdfast.errors import ConflictError, DamagedError
 from holdfast.ports import IdSource, KeyWrapper, ObjectStore
@@ -41,7 +42,7 @@ def rewrap(repository: Repository, key_wrapper: KeyWrapper) -> Repository:
         raise DamagedError("The repository is not encrypted any more.", resource=REPOSITORY_KEY)
     verify_mac(header, mac, secret)
     wrapped = dict(key_wrapper.wrap(secret, header.repository_id))
-    return _replace(store, header, header.encryption.model_copy(update={"key": wrapped}), secret, etag)
+    return _replace(store, header, replace(header.encryption, key=wrapped), secret, etag)
 
 
 def enable_encryption(store: ObjectStore, key_wrapper: KeyWrapper, *, ids: IdSource) -> Repository:
@@ -65,15 +66,13 @@ def enable_encryption(store: ObjectStore, key_wrapper: KeyWrapper, *, ids: IdSou
     if encryption is None or encryption.plain_points != "pending" or repository.keys.secret is None:
         raise ConflictError("The repository is encrypted already.", resource=REPOSITORY_KEY)
     adopted = _adopt(repository, ids)
-    final = encryption.model_copy(update={"plain_points": adopted})
+    final = replace(encryption, plain_points=adopted)
     return _replace(store, repository.header, final, repository.keys.secret, etag)
 
 
 def _adopt(repository: Repository, ids: IdSource) -> AdoptedPoints:
     """Write the list of plain points: manifest key -> SHA-256 of the object."""
-    plain = Repository(
-        repository.store, repository.header.model_copy(update={"encryption": None}), secret=None
-    )
+    plain = Repository(repository.store, replace(repository.header, encryption=None), secret=None)
     points = {}
     for name in plain.list_points():
         content = repository.store.get(name.key)
@@ -89,6 +88,6 @@ def _adopt(repository: Repository, ids: IdSource) -> AdoptedPoints:
 def _replace(
     store: ObjectStore, header: Header, encryption: KeyHeader, secret: bytes, etag: str
 ) -> Repository:
-    changed = header.model_copy(update={"encryption": encryption})
+    changed = replace(header, encryption=encryption)
     store.replace(REPOSITORY_KEY, encode_header(changed, secret), etag=etag)
     return Repository(store, changed, secret)

@@ -24,7 +24,6 @@ from holdfast.errors import DamagedError
 from holdfast.model.blocks import segments
 from holdfast.model.inventory import InstanceConfiguration, Value
 from holdfast.model.restore_point import Flag, Kind, RestorePoint
-from holdfast.repository.header import HEX_ID
 from holdfast.repository.map import SegmentRef
 from holdfast.repository.page import ABSENT, point_root, volume_root
 
@@ -41,7 +40,7 @@ Segments = tuple[
     ],
     ...,
 ]
-Digest = Annotated[str, Field(pattern=HEX_ID)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class VolumeManifest(Value):

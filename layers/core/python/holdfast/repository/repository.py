@@ -1,7 +1,8 @@
 """A repository: open, create, write packs, maps and points, read them back.
 
 Order of writes: packs, then maps, then the manifest. Readers trust manifests alone, so a crash anywhere
-leaves garbage, never a broken restore point.
+leaves garbage, never a broken restore point. Models of manifests are imported where they are used: workers
+move blocks and need none.
 """
 
 from __future__ import annotations
@@ -9,16 +10,28 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from holdfast.errors import ConflictError, DamagedError, KeyUnavailableError, NotFoundError
+from holdfast.errors import (
+    ConfigurationError,
+    ConflictError,
+    DamagedError,
+    KeyUnavailableError,
+    NotFoundError,
+)
 from holdfast.model.ids import stamp
-from holdfast.model.restore_point import RestorePoint
 from holdfast.ports import Clock, IdSource, KeyWrapper, ObjectStore
 from holdfast.repository import check, expiry, owner
 from holdfast.repository.blocks import BlockOpener, coalesce
 from holdfast.repository.envelope import envelope_epoch, open_envelope, seal_envelope
-from holdfast.repository.header import Header, KeyHeader, decode_header, encode_header, verify_mac
+from holdfast.repository.header import (
+    PACK_CLASSES,
+    Header,
+    KeyHeader,
+    decode_header,
+    encode_header,
+    verify_mac,
+)
 from holdfast.repository.keys import KEY_SIZE, Keys
 from holdfast.repository.layout import (
     ID_SIZE,
@@ -31,9 +44,12 @@ from holdfast.repository.layout import (
     parse_point_key,
     point_name,
 )
-from holdfast.repository.manifest import PointManifest, parse_manifest, restore_point
 from holdfast.repository.map import SegmentMap, SegmentRef, build_map, present, read_range
 from holdfast.repository.pack import PackWriter, StoredBlock
+
+if TYPE_CHECKING:
+    from holdfast.model.restore_point import RestorePoint
+    from holdfast.repository.manifest import PointManifest
 
 
 class Repository:
@@ -60,20 +76,18 @@ class Repository:
         key_wrapper: KeyWrapper | None = None,
         pack_class: str = "STANDARD",
     ) -> Repository:
-        """Make an empty repository. Raises ConflictError when there is one already."""
+        """Make an empty repository. Raises ConflictError when there is one already, ConfigurationError."""
+        if pack_class not in PACK_CLASSES:
+            raise ConfigurationError(
+                f"{pack_class!r} is no storage class for packs.",
+                remedy=f"Use one of {', '.join(PACK_CLASSES)}.",
+            )
         repository_id = ids.random_bytes(ID_SIZE)
         secret = ids.random_bytes(KEY_SIZE) if key_wrapper else None
         encryption = None
         if key_wrapper and secret:
             encryption = KeyHeader(epoch=1, key=dict(key_wrapper.wrap(secret, repository_id.hex())))
-        header = Header.model_validate(
-            {
-                "repository_id": repository_id.hex(),
-                "created_at": stamp(clock.now()),
-                "pack_class": pack_class,
-                "encryption": encryption,
-            }
-        )
+        header = Header(repository_id.hex(), stamp(clock.now()), pack_class, encryption)
         try:
             store.put_new(REPOSITORY_KEY, encode_header(header, secret))
         except ConflictError:
@@ -230,6 +244,8 @@ class Repository:
 
     def read_point(self, name: PointName) -> PointManifest:
         """The manifest of a restore point. Raises NotFoundError, DamagedError."""
+        from holdfast.repository.manifest import parse_manifest
+
         content = self.store.get(name.key)
         manifest = parse_manifest(self._open_point(name, content), name.key)
         epoch = envelope_epoch(content)
@@ -246,6 +262,8 @@ class Repository:
 
         A damaged manifest is given to ``on_damage``, or raises DamagedError.
         """
+        from holdfast.repository.manifest import restore_point
+
         for name in self.list_points():
             try:
                 manifest = self.read_point(name)
