@@ -10,7 +10,7 @@ import pytest
 from holdfast.model.configuration import ObsoleteSnapshots
 from holdfast.model.restore_point import Flag, Kind
 from holdfast.model.schedules import Keep
-from holdfast.planning.calendar import FOREVER, kept_until, shortest_days
+from holdfast.planning.calendar import FOREVER, kept_until, longest_days, shortest_days
 from holdfast.planning.retention import Rule, chains, judge, judge_obsolete, rule_for
 from tests.vectors.policies import point, policy
 
@@ -177,11 +177,12 @@ def test_a_time_beyond_the_calendar_is_for_good():
 
 
 @pytest.mark.parametrize("unit", [{"days": 1}, {"days": 40}, {"months": 1}, {"months": 30}, {"years": 3}])
-def test_the_bound_without_a_calendar_is_never_too_long(unit):
+def test_the_bounds_without_a_calendar_hold(unit):
     for month in range(1, 13):
         at = datetime(2027, month, 28, 3, tzinfo=UTC)
         whole = kept_until(at, keep(**unit), ZoneInfo("America/New_York")) - at
         assert timedelta(days=shortest_days(keep(**unit))) <= whole
+        assert timedelta(days=longest_days(keep(**unit))) >= whole
 
 
 def test_chains_are_points_of_one_instance_kind_and_place():

@@ -33,3 +33,9 @@ def shortest_days(keep: Keep) -> int:
     """Days that certainly pass before ``keep`` is over: a bound that needs no calendar."""
     days = keep.days if keep.days is not None else (keep.months or 12 * (keep.years or 0)) * 28
     return max(days - 1, 0)
+
+
+def longest_days(keep: Keep) -> int:
+    """Days after which ``keep`` is certainly over: a bound that needs no calendar."""
+    days = keep.days if keep.days is not None else (keep.months or 12 * (keep.years or 0)) * 31
+    return days + 1

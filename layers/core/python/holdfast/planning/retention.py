@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby, islice
 from operator import attrgetter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from holdfast.model.configuration import ObsoleteSnapshots, SchedulePolicy
 from holdfast.model.restore_point import Flag, Kind, RestorePoint
 from holdfast.model.schedules import Keep
-from holdfast.planning.calendar import kept_until, shortest_days
+from holdfast.planning.calendar import kept_until, longest_days, shortest_days
 
 _NONE: frozenset[Flag] = frozenset()
+_FLAGS = tuple(Flag)
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
 _NAMES: Mapping[Flag, str] = {
     Flag.DAILY: "daily",
     Flag.WEEKLY: "weekly",
@@ -61,8 +63,7 @@ class Rule:
     fallback: Keep | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What happens to one restore point. ``flags`` are those it keeps, ``unassigned`` those it loses now."""
 
     point_id: str
@@ -94,61 +95,98 @@ def keeps_cbt_base(policy: SchedulePolicy) -> bool:
     return bool(policy.repository) and any(isinstance(count, int) and count > 0 for count in counts)
 
 
-def _expired(point: Judged, keep: Keep, zone: ZoneInfo, now: datetime, sure: timedelta) -> bool:
-    return now - point.taken_at >= sure and now >= kept_until(point.taken_at, keep, zone)
+class _Count(NamedTuple):
+    """A flag that so many complete points keep; ``place`` is that of its counter."""
+
+    place: int
+    limit: int
 
 
-def _lapsed_by_count(ordered: Sequence[Judged], flag: Flag, count: int) -> Iterator[int]:
-    """Indexes of points that have ``count`` newer complete points with the same flag."""
-    newer = 0
-    for index in range(len(ordered) - 1, -1, -1):
-        point = ordered[index]
-        if flag in point.flags:
-            if newer >= count:
-                yield index
-            newer += point.complete
+class _Age(NamedTuple):
+    """A flag that is kept for a time. Only between the two bounds the calendar has to be asked."""
+
+    place: int
+    keep: Keep
+    gone_if_taken_at: datetime
+    kept_if_taken_after: datetime
 
 
-def _lapsed_by_age(
-    ordered: Sequence[Judged], flag: Flag, keep: Keep, zone: ZoneInfo, now: datetime
-) -> Iterator[int]:
-    sure = timedelta(days=shortest_days(keep))
-    for index, point in enumerate(ordered):
-        if now - point.taken_at < sure:
-            break
-        if flag in point.flags and _expired(point, keep, zone, now, sure):
-            yield index
+class _Plan(NamedTuple):
+    """What decides over the flags of points that carry the same ones."""
+
+    flags: frozenset[Flag]
+    counts: tuple[_Count, ...]
+    ages: tuple[_Age, ...]
 
 
-def _lapsed(ordered: Sequence[Judged], rule: Rule, now: datetime) -> dict[int, frozenset[Flag]]:
-    """Index -> flags that the point loses."""
-    lost: dict[int, frozenset[Flag]] = {}
-    for flag in Flag:
-        keep = rule.keep.get(flag, rule.fallback)
+def _plan(flags: frozenset[Flag], rule: Rule, now: datetime) -> _Plan:
+    counts, ages = [], []
+    for place, flag in enumerate(_FLAGS):
+        keep = rule.keep.get(flag, rule.fallback) if flag in flags else None
         if isinstance(keep, int):
-            found = _lapsed_by_count(ordered, flag, keep)
+            counts.append(_Count(place, keep))
         elif keep is not None:
-            found = _lapsed_by_age(ordered, flag, keep, rule.zone, now)
-        else:
-            continue
-        for index in found:
-            lost[index] = lost.get(index, _NONE) | {flag}
-    return lost
+            longest, shortest = (timedelta(days=days) for days in (longest_days(keep), shortest_days(keep)))
+            ages.append(_Age(place, keep, _before(now, longest), _before(now, shortest)))
+    return _Plan(flags, tuple(counts), tuple(ages))
 
 
-def _spelled(flags: Iterable[Flag]) -> str:
-    return " and ".join(_NAMES[flag] for flag in Flag if flag in flags)
+def _before(now: datetime, span: timedelta) -> datetime:
+    return now - span if span < now - _BEGINNING else _BEGINNING
+
+
+def _lapsed(ordered: Sequence[Judged], rule: Rule, now: datetime) -> list[tuple[_Plan, int]]:
+    """For each point its plan and, as bits by place, the flags that it loses."""
+    plans: dict[frozenset[Flag], _Plan] = {}
+    newer = [0] * len(_FLAGS)
+    found: list[tuple[_Plan, int]] = []
+    for point in reversed(ordered):
+        flags = point.flags
+        plan = plans.get(flags)
+        if plan is None:
+            plan = plans[flags] = _plan(flags, rule, now)
+        lost = 0
+        for place, limit in plan.counts:
+            if newer[place] >= limit:
+                lost |= 1 << place
+            newer[place] += point.complete
+        for place, keep, gone, kept in plan.ages:
+            taken_at = point.taken_at
+            if taken_at <= gone or (taken_at <= kept and now >= kept_until(taken_at, keep, rule.zone)):
+                lost |= 1 << place
+        found.append((plan, lost))
+    found.reverse()
+    return found
 
 
 def _lapse(rule: Rule, flags: frozenset[Flag]) -> str:
     """Why these flags were lost."""
     parts = []
-    for flag in Flag:
+    for flag in _FLAGS:
         if flag in flags:
             keep = rule.keep.get(flag, rule.fallback)
             limit = f"the newest {keep}" if isinstance(keep, int) else str(keep)
             parts.append(f"the {_NAMES[flag]} schedule keeps {limit}")
     return ", ".join(parts)
+
+
+class _Loss(NamedTuple):
+    """What losing some of its flags means for a point; the same for all that carry and lose the same ones."""
+
+    left: frozenset[Flag]
+    lost: frozenset[Flag]
+    kept_by: str
+    gone_by: str
+    told: bool
+
+
+def _loss(plan: _Plan, bits: int, rule: Rule) -> _Loss:
+    lost = frozenset(flag for place, flag in enumerate(_FLAGS) if bits >> place & 1)
+    left = plan.flags - lost
+    names = " and ".join(_NAMES[flag] for flag in _FLAGS if flag in left)
+    gone_by = _lapse(rule, lost) if lost else "no schedule keeps it"
+    told = any(isinstance(rule.keep.get(flag), int) for flag in lost)
+    return _Loss(left, lost, f"kept by the {names} schedule", gone_by, told)
 
 
 def _newest(ordered: Sequence[Judged], count: int) -> set[str]:
@@ -184,27 +222,36 @@ def judge(
     base after the session's comparison, with SLA policies the base as of before the session. ``protected``
     says whether a policy still processes the instance.
     """
-    ordered = sorted(points, key=attrgetter("taken_at", "point_id"))
-    lost = _lapsed(ordered, rule, now)
+    ordered = _in_order(points)
     spared = _newest(ordered, rule.keep_last) if protected else ()
-    return tuple(
-        _dated(point, now) or _verdict(point, lost.get(index, _NONE), rule, pinned, spared)
-        for index, point in enumerate(ordered)
-    )
+    losses: dict[tuple[int, int], _Loss] = {}
+    verdicts = []
+    for point, (plan, bits) in zip(ordered, _lapsed(ordered, rule, now), strict=True):
+        dated = _dated(point, now) if point.keep_until is not None or not plan.flags else None
+        if dated is not None:
+            verdicts.append(dated)
+            continue
+        loss = losses.get((id(plan), bits))
+        if loss is None:
+            loss = losses[(id(plan), bits)] = _loss(plan, bits, rule)
+        if loss.left:
+            verdicts.append(Verdict(point.point_id, False, loss.kept_by, loss.left, loss.lost))
+        else:
+            verdicts.append(_without_flags(point.point_id, loss, pinned, spared))
+    return tuple(verdicts)
 
 
-def _verdict(
-    point: Judged, lost: frozenset[Flag], rule: Rule, pinned: Collection[str], spared: Collection[str]
-) -> Verdict:
-    left = point.flags - lost
-    if left:
-        return Verdict(point.point_id, False, f"kept by the {_spelled(left)} schedule", left, lost)
-    if point.point_id in pinned:
-        return Verdict(point.point_id, False, "kept for changed block tracking", left, lost)
-    told = any(isinstance(rule.keep.get(flag), int) for flag in lost)
-    if point.point_id in spared and not told:
-        return Verdict(point.point_id, False, "the newest restore point of a protected instance", left, lost)
-    return Verdict(point.point_id, True, _lapse(rule, lost) if lost else "no schedule keeps it", left, lost)
+def _in_order(points: Iterable[Judged]) -> list[Judged]:
+    """By time, and by id where the time is the same."""
+    return sorted(sorted(points, key=attrgetter("point_id")), key=attrgetter("taken_at"))
+
+
+def _without_flags(point_id: str, loss: _Loss, pinned: Collection[str], spared: Collection[str]) -> Verdict:
+    if point_id in pinned:
+        return Verdict(point_id, False, "kept for changed block tracking", _NONE, loss.lost)
+    if point_id in spared and not loss.told:
+        return Verdict(point_id, False, "the newest restore point of a protected instance", _NONE, loss.lost)
+    return Verdict(point_id, True, loss.gone_by, _NONE, loss.lost)
 
 
 def chains(points: Iterable[RestorePoint]) -> Iterator[tuple[tuple[str, ...], list[RestorePoint]]]:
@@ -224,7 +271,7 @@ def judge_obsolete(
     """
     keep = Keep(days=rule.days, months=rule.months) if rule.mode == "after" else None
     found = []
-    for point in sorted(points, key=attrgetter("taken_at", "point_id")):
+    for point in _in_order(points):
         if protected:
             verdict = Verdict(point.point_id, False, "a policy processes the instance", point.flags)
         elif dated := _dated(point, now):
