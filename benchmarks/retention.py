@@ -120,7 +120,7 @@ def main() -> int:
         return 0
     results = []
     print(
-        f"{'rule':8}{'points':>10}{'in a chain':>12}{'CPU s':>9}{'us each':>10}{'peak MiB':>10}{'removed':>10}"
+        f"{'rule':8}{'points':>10}{'in a chain':>12}{'CPU s':>9}{'us each':>10}{'peak MiB':>10}{'removed':>9}"
     )
     for kind, points, length in sizes(given.points):
         command = [sys.executable, __file__, "--one", kind, str(points), str(length)]
