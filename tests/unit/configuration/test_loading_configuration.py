@@ -27,6 +27,11 @@ policies:
     selection: {all: true}
     daily: {snapshots: {hours: [7]}}
 """
+SLA = """\
+sla_templates: [{name: t, snapshots: {daily: {hours: 1}}}]
+sla_policies:
+  - {name: s, source: {role: production}, regions: [eu-west-1], selection: {all: true}, sla_template: t}
+"""
 
 
 @pytest.fixture
@@ -258,3 +263,48 @@ def test_a_bundle_of_another_version_is_a_clear_error(tmp_path, content):
 def test_a_missing_bundle_is_a_clear_error(tmp_path):
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load_bundle(tmp_path / "configuration.json")
+
+
+@pytest.mark.parametrize(
+    "addition, remark",
+    [
+        (
+            "    guest: {application_aware: true}\n",
+            "b.yaml:7:5: error: guest processing is not available yet",
+        ),
+        (
+            "    weekly: {replicas: {days: []}}\n",
+            "b.yaml:7:14: error: scheduled replicas are not available yet",
+        ),
+        ("    monthly: {archive: {}}\n", "error: scheduled archives are not available yet"),
+        ("daily_report: true\n", "b.yaml:7:1: warning: `daily_report` is not available yet"),
+        (
+            "obsolete_snapshots: {mode: after, days: 30}\n",
+            "warning: retention of obsolete snapshots is not available",
+        ),
+        (
+            "repositories: [{name: a, bucket: abc, region: eu-west-1, immutable: true}]\n",
+            "immutable repositories are",
+        ),
+        (
+            "repositories: [{name: a, bucket: abc, region: eu-west-1}]\n",
+            None,
+        ),
+        (
+            "    health_check: {}\n    repository: main\n",
+            "warning: scheduled health checks are not available yet",
+        ),
+        (
+            SLA,
+            "b.yaml:9:5: error: SLA-based policies are not available yet",
+        ),
+    ],
+)
+def test_a_setting_that_sessions_do_not_execute_is_never_silently_accepted(said, addition, remark):
+    found = said(
+        a=GOOD + "repositories: [{name: main, bucket: main-bucket, region: eu-west-1}]\n", b=POLICY + addition
+    )
+    if remark is None:
+        assert found == []
+    else:
+        assert any(remark in each for each in found), found

@@ -20,6 +20,7 @@ from holdfast.model.configuration import Configuration
 from holdfast.model.findings import Finding, shown
 from holdfast.model.findings import Path as Where
 from holdfast.model.refusals import findings
+from holdfast.model.unavailable import unavailable
 from holdfast.yaml_tree import MAX_BYTES, Position, Tree, YamlRefused, read_tree
 
 __all__ = ["Remark", "dump_bundle", "load", "load_bundle", "read"]
@@ -114,7 +115,7 @@ def _validate(merged: Tree) -> tuple[Configuration | None, Iterable[Finding]]:
         configuration = Configuration.model_validate(merged.value)
     except ValidationError as error:
         return None, findings(error, Configuration, merged.value)
-    return configuration, check(configuration)
+    return configuration, [*check(configuration), *unavailable(configuration)]
 
 
 def read(directory: Path | str) -> tuple[Configuration | None, tuple[Remark, ...]]:

@@ -1,0 +1,47 @@
+"""What the configuration can say and sessions do not execute yet.
+
+A setting without effect would leave an operator believing in a copy that nobody makes: what concerns protection
+is an error here, the rest a warning. A line goes when its feature comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from holdfast.model.configuration import Configuration, SchedulePolicy
+from holdfast.model.findings import Finding, Path
+
+_INSTEAD = "remove it; this version does not execute it"
+
+
+def unavailable(configuration: Configuration) -> Iterator[Finding]:
+    """A finding for every setting that would have no effect."""
+    for index, repository in enumerate(configuration.repositories):
+        if repository.immutable:
+            yield _missing(("repositories", index, "immutable"), "immutable repositories")
+    for index in range(len(configuration.sla_policies)):
+        yield _missing(("sla_policies", index), "SLA-based policies")
+    for index, policy in enumerate(configuration.policies):
+        yield from _in_policy(("policies", index), policy)
+    if configuration.obsolete_snapshots.mode != "never":
+        yield _missing(("obsolete_snapshots",), "retention of obsolete snapshots", warning=True)
+    for field in ("daily_report", "session_records"):
+        if field in configuration.model_fields_set:
+            yield _missing((field,), f"`{field}`", warning=True)
+
+
+def _in_policy(path: Path, policy: SchedulePolicy) -> Iterator[Finding]:
+    for name in ("daily", "weekly", "monthly", "yearly"):
+        schedule = getattr(policy, name)
+        for product in ("replicas", "archive"):
+            if getattr(schedule, product, None) is not None:
+                yield _missing((*path, name, product), f"scheduled {product.removesuffix('s')}s")
+    if policy.guest.application_aware or policy.guest.linux or policy.guest.windows:
+        yield _missing((*path, "guest"), "guest processing")
+    if policy.health_check:
+        yield _missing((*path, "health_check"), "scheduled health checks", warning=True)
+
+
+def _missing(path: Path, what: str, *, warning: bool = False) -> Finding:
+    verb = "are" if what.endswith("s") and not what.startswith("retention") else "is"
+    return Finding(path, f"{what} {verb} not available yet", _INSTEAD, warning, at_key=True)
