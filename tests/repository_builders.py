@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -59,13 +60,14 @@ class FakeKms:
 
     def wrap(self, key: bytes, repository_id: str) -> Mapping[str, str | int]:
         blob = self._aead.encrypt(bytes(12), key, repository_id.encode())
-        return {"kind": "kms", "key_arn": f"arn:aws:kms:eu-central-1:1:key/{self.name}", "blob": blob.hex()}
+        arn = f"arn:aws:kms:eu-central-1:111122223333:key/{self.name}"
+        return {"kind": "kms", "key_arn": arn, "wrapped": b64encode(blob).decode()}
 
     def unwrap(self, header: Mapping[str, str | int], repository_id: str) -> bytes:
         if not self.enabled or header.get("kind") != "kms":
             raise KeyUnavailableError("The key is disabled.", resource=self.name)
         try:
-            return self._aead.decrypt(bytes(12), bytes.fromhex(str(header["blob"])), repository_id.encode())
+            return self._aead.decrypt(bytes(12), b64decode(str(header["wrapped"])), repository_id.encode())
         except Exception as error:
             raise KeyUnavailableError("KMS refused the key.", resource=self.name) from error
 
