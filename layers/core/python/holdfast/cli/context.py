@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from holdfast.cli.output import Format, Progress, render
-from holdfast.errors import ConfigurationError, HoldfastError, NotFoundError
+from holdfast.cli.output import Format, Progress, printable, render
+from holdfast.errors import ConfigurationError, HoldfastError
 
 if TYPE_CHECKING:
     import boto3
@@ -69,8 +69,13 @@ class CommandContext:
         """The opened simulation, or None outside ``--simulate``."""
         if not self._simulate:
             return None
-        from simulator.simulator import Simulator
-
+        try:
+            from simulator.simulator import Simulator
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                "The simulator comes with the source tree, not with an installation.",
+                remedy="Run from a clone of the project, after `make prepare`.",
+            ) from error
         return Simulator(Path(self._simulate))
 
     def require_simulator(self) -> Simulator:
@@ -110,11 +115,15 @@ class CommandContext:
 
     def session(self, region: str = "") -> boto3.Session:
         """The operator's identity in the backup account."""
-        if self.simulator is not None:
-            return self.simulator.session(self.configuration.backup_account, region or self.region)
         import boto3
 
-        return boto3.Session(profile_name=self._profile or None, region_name=region or self.region or None)
+        region = region or self.region
+        made: boto3.Session
+        if self.simulator is not None:
+            made = self.simulator.session(self.configuration.backup_account, region)
+        else:
+            made = boto3.Session(profile_name=self._profile or None, region_name=region or None)
+        return made
 
     @cached_property
     def world(self) -> World:
@@ -151,17 +160,26 @@ class CommandContext:
 
     def emit(self, result: Any) -> None:
         """Print the result on standard output."""
-        try:
-            typer.echo(render(result, self._output, self._query))
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from error
+        typer.echo(render(result, self._output, self._query))
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Go on only when a person says so. Raises ConfigurationError; BadParameter when nobody is there."""
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise typer.BadParameter(f"Nobody is there to answer: {question} Add --yes.")
+        if not typer.confirm(printable(question), err=True):
+            raise ConfigurationError("Nothing was done.", remedy="Add --yes to go ahead without being asked.")
 
     def invoke(self, function: str, event: Mapping[str, Any], *, region: str = "") -> Any:
         """Call a function of the installation and return its answer. Raises the function's HoldfastError."""
-        answer = (
-            self.session(region)
-            .client("lambda")
-            .invoke(FunctionName=f"{self.installation}-{function}", Payload=json.dumps(event).encode())
+        from botocore.config import Config
+
+        # A function may take its fifteen minutes; asking again would run it twice.
+        patient = Config(read_timeout=905, retries={"total_max_attempts": 1})
+        client = self.session(region).client("lambda", config=patient)
+        answer = client.invoke(
+            FunctionName=f"{self.installation}-{function}", Payload=json.dumps(event).encode()
         )
         payload = json.loads(answer["Payload"].read() or b"null")
         if answer.get("FunctionError"):
@@ -199,21 +217,24 @@ class CommandContext:
 
 
 def remote_error(kind: str, cause: str) -> HoldfastError:
-    """The error that a function reported (``edge`` writes the cause as JSON)."""
-    import holdfast.errors as errors
-
+    """The error that a function reported (``edge`` writes the cause as JSON), as its own class again."""
     try:
         told = json.loads(cause)
         if isinstance(told.get("errorMessage"), str):
             told = json.loads(told["errorMessage"])
-        message, resource, remedy = (
-            str(told["message"]),
-            str(told.get("resource", "")),
-            str(told.get("remedy", "")),
-        )
-        family: type[HoldfastError] = (
-            NotFoundError if told.get("code") == "NotFound" else getattr(errors, kind, HoldfastError)
-        )
+        message, code = str(told["message"]), str(told.get("code", ""))
+        resource, remedy = str(told.get("resource", "")), str(told.get("remedy", ""))
     except (ValueError, KeyError, AttributeError, TypeError):
-        return HoldfastError(cause or kind)
-    return family(message, resource=resource, remedy=remedy)
+        return HoldfastError(f"{kind}: {cause}" if cause else kind)
+    return _class_of(code)(message, resource=resource, remedy=remedy)
+
+
+def _class_of(code: str) -> type[HoldfastError]:
+    """The class of errors with this code, else the base of all."""
+    found, families = HoldfastError, [HoldfastError]
+    while families:
+        family = families.pop()
+        if family.code == code:
+            found = family
+        families += family.__subclasses__()
+    return found

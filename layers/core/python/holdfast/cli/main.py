@@ -9,13 +9,12 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from holdfast import __version__
 from holdfast.cli import config, points, policy, repository, restore, session, simulate, snapshot
 from holdfast.cli.context import CommandContext
-from holdfast.cli.output import Format, printable
+from holdfast.cli.output import Format, check_query, printable
 from holdfast.errors import HoldfastError, NotFoundError
 
 app = typer.Typer(
@@ -66,6 +65,7 @@ def _global_options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
+    check_query(query)
     context.obj = context.with_resource(
         CommandContext(
             profile=profile,
@@ -82,7 +82,10 @@ def _global_options(
 
 
 def hoist(arguments: list[str]) -> list[str]:
-    """Global options first: like the AWS CLI, they may stand anywhere on the line (before ``--``)."""
+    """Global options first: like the AWS CLI, they may stand anywhere on the line (before ``--``).
+
+    Raises typer.BadParameter for one that lacks its value.
+    """
     front: list[str] = []
     rest: list[str] = []
     words = iter(arguments)
@@ -92,46 +95,55 @@ def hoist(arguments: list[str]) -> list[str]:
         elif word in _SWITCHES or ("=" in word and word.split("=", 1)[0] in _VALUED):
             front.append(word)
         elif word in _VALUED:
-            front += [word, *[value for value in [next(words, None)] if value is not None]]
+            value = next(words, None)
+            if value is None:
+                raise typer.BadParameter(f"Option '{word}' requires an argument.")
+            front += [word, value]
         else:
             rest.append(word)
     return front + rest
 
 
-def _report(error: HoldfastError) -> int:
-    print(f"holdfast: {printable(error)}", file=sys.stderr)
-    return 4 if isinstance(error, NotFoundError) else 1
+def _show(error: typer.TyperException) -> int:
+    show = getattr(error, "show", None)
+    if show is not None:
+        show(file=sys.stderr)
+    else:
+        print(f"holdfast: {printable(error.format_message())}", file=sys.stderr)
+    return error.exit_code
+
+
+def _report(error: Exception) -> int:
+    """One line for what is foreseen; a defect keeps its traceback."""
+    if isinstance(error, OSError):
+        print(f"holdfast: {printable(error)}", file=sys.stderr)
+        return 1
+    told: HoldfastError | None
+    if isinstance(error, HoldfastError):
+        told = error
+    else:
+        from holdfast.aws.faults import from_boto
+
+        told = from_boto(error, action="the AWS call")
+    if told is None:
+        raise error
+    print(f"holdfast: {printable(told)}", file=sys.stderr)
+    return 4 if isinstance(told, NotFoundError) else 1
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
-    arguments = hoist(arguments)
-    debug = "--debug" in arguments
     try:
-        result = app(arguments, standalone_mode=False)
+        result = app(hoist(arguments), prog_name="holdfast", standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except click.exceptions.Abort:
-        return 130
-    except click.ClickException as error:
-        error.show(file=sys.stderr)
-        return 2
-    except HoldfastError as error:
-        if debug:
-            raise
-        return _report(error)
-    except KeyboardInterrupt:
+    except typer.TyperException as error:
+        return _show(error)
+    except (typer.Abort, KeyboardInterrupt):
         return 130
     except Exception as error:
-        if debug:
+        if "--debug" in arguments:
             raise
-        from holdfast.aws.faults import from_boto
-
-        translated = from_boto(error, action="the AWS call")
-        if translated is None:
-            raise
-        return _report(translated)
+        return _report(error)
 
 
 def main() -> None:

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
+import typer
+
+_BREAKS = re.compile(r"[\t\n]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -35,7 +38,7 @@ def _scalar(value: Any) -> str:
         return ""
     if isinstance(value, (dict, list, tuple)):
         return json.dumps(value, default=str, sort_keys=True)
-    return printable(value)
+    return printable(_BREAKS.sub(" ", str(value)))
 
 
 def _rows(result: Any) -> list[Mapping[str, Any]]:
@@ -59,10 +62,23 @@ def _table(result: Any) -> str:
     return capture.get().rstrip("\n")
 
 
+def check_query(query: str) -> None:
+    """Raises typer.BadParameter for a query that is not JMESPath, before anything is done for its sake."""
+    if not query:
+        return
+    import jmespath
+    from jmespath.exceptions import JMESPathError
+
+    try:
+        jmespath.compile(query)
+    except JMESPathError as error:
+        raise typer.BadParameter(f"--query: {error}") from error
+
+
 def render(result: Any, form: Format, query: str = "") -> str:
     """``result`` (JSON-safe values) as text, after an optional JMESPath ``query``.
 
-    Raises ValueError for a query that is not JMESPath.
+    Raises typer.BadParameter for a query that does not fit the result.
     """
     if query:
         import jmespath
@@ -71,7 +87,7 @@ def render(result: Any, form: Format, query: str = "") -> str:
         try:
             result = jmespath.search(query, result)
         except JMESPathError as error:
-            raise ValueError(f"--query: {error}") from error
+            raise typer.BadParameter(f"--query: {error}") from error
     if form is Format.JSON:
         return json.dumps(result, indent=2, default=str)
     if form is Format.YAML:
@@ -82,6 +98,7 @@ def render(result: Any, form: Format, query: str = "") -> str:
         stream = io.StringIO()
         writer = YAML(typ="safe", pure=True)
         writer.default_flow_style = False
+        writer.allow_unicode = False  # escapes what would act on a terminal, as JSON does
         writer.dump(json.loads(json.dumps(result, default=str)), stream)
         return stream.getvalue().rstrip("\n")
     if form is Format.TABLE:

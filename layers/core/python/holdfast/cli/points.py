@@ -34,8 +34,17 @@ def row(point: RestorePoint) -> dict[str, Any]:
     }
 
 
-def find_point(cli: CommandContext, instance_id: str, point_id: str = "") -> dict[str, Any]:
-    """The point of that id, or the newest; a backup before a snapshot. Raises NotFoundError."""
+_NATIVE = (Kind.SNAPSHOT, Kind.REPLICA)
+_ORDER = (Kind.ARCHIVE, Kind.REPLICA, Kind.SNAPSHOT, Kind.BACKUP)
+
+
+def find_point(
+    cli: CommandContext, instance_id: str, point_id: str = "", *, account: str = "", region: str = ""
+) -> dict[str, Any]:
+    """The point of that id, or the newest; a backup before a snapshot. Raises NotFoundError.
+
+    With a target account or Region, snapshots that lie elsewhere come last: they cannot be used there.
+    """
     found = [
         point
         for point in cli.services.catalog.points(instance_id)
@@ -49,9 +58,13 @@ def find_point(cli: CommandContext, instance_id: str, point_id: str = "") -> dic
             resource=instance_id,
             remedy="List them with: holdfast points list --instance " + instance_id,
         )
-    order = (Kind.SNAPSHOT, Kind.REPLICA, Kind.ARCHIVE, Kind.BACKUP)
-    usable = [point for point in found if point.kind in (Kind.SNAPSHOT, Kind.BACKUP)] or found
-    return row(max(usable, key=lambda point: (point.taken_at, order.index(point.kind))))
+    usable = [
+        point
+        for point in found
+        if point.kind is Kind.BACKUP
+        or (point.kind in _NATIVE and account in ("", point.account) and region in ("", point.region))
+    ]
+    return row(max(usable or found, key=lambda point: (point.taken_at, _ORDER.index(point.kind))))
 
 
 @app.command("list")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.cli.context import CommandContext
+from holdfast.cli.session import EXIT_CODES
 from holdfast.errors import NotFoundError
 from holdfast.model.configuration import SchedulePolicy
 
@@ -66,12 +67,18 @@ def start(
     name: str,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of the session.")] = False,
 ) -> None:
-    """Run a policy now."""
+    """Run a policy now; with --wait, exit code 1 when the session failed, 3 for warnings."""
     cli: CommandContext = context.obj
     _policy(cli, name)
-    started = cli.invoke("start-session", {"policy": name, "manual": True})
-    if wait and started.get("started"):
-        cli.wait(
-            cli.execution_arn("session", started["session_id"]), say=lambda: f"{started['session_id']} runs"
-        )
-    cli.emit(started)
+    hub = cli.configuration.hub_region
+    started = cli.invoke("start-session", {"policy": name, "manual": True}, region=hub)
+    if not (wait and started.get("started")):
+        cli.emit(started)
+        return
+    session_id = started["session_id"]
+    execution = cli.execution_arn("session", session_id, region=hub)
+    cli.wait(execution, say=lambda: f"{session_id} runs", region=hub)
+    ended = cli.services.catalog.read_session(session_id)
+    cli.emit({**started, **ended.model_dump(mode="json", exclude={"session_id", "policy"})})
+    if code := EXIT_CODES.get(ended.state):
+        raise typer.Exit(code)

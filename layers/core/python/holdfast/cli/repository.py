@@ -72,12 +72,12 @@ def _store(cli: CommandContext, name: str) -> ObjectStore:
 
 
 def _key_wrapper(cli: CommandContext, header: Header, password_file: Path | None) -> KeyWrapper | None:
-    if header.encryption is None:
-        return None
-    if password_file is not None:
+    if password_file is not None:  # Also where the header says "not encrypted": opening it is then refused.
         from holdfast.repository.password import PasswordWrapper
 
         return PasswordWrapper(read_password_file(password_file), cli.world.ids)
+    if header.encryption is None:
+        return None
     if header.encryption.key.get("kind") == "kms":
         from holdfast.aws.kms import KmsKeyWrapper
 
@@ -137,11 +137,19 @@ def check(
 
 
 @app.command()
-def rebuild(context: typer.Context, repository: RepositoryName, password_file: PasswordFile = None) -> None:
+def rebuild(
+    context: typer.Context,
+    repository: RepositoryName,
+    name: Annotated[
+        str, typer.Option("--name", help="Its name in the configuration, when it is given by address.")
+    ] = "",
+    password_file: PasswordFile = None,
+) -> None:
     """Write every restore point of a repository into the catalog again; exit code 3 when some are damaged."""
     from holdfast.repository.layout import point_name
 
     cli: CommandContext = context.obj
+    known = _configured_name(cli, name or repository)
     damaged: list[dict[str, Any]] = []
 
     def remember(name: PointName, error: DamagedError) -> None:
@@ -149,7 +157,7 @@ def rebuild(context: typer.Context, repository: RepositoryName, password_file: P
 
     opened = open_repository(cli, repository, password_file)
     catalog, count = cli.services.catalog, 0
-    for point in opened.rebuild(repository, remember):
+    for point in opened.rebuild(known, remember):
         manifest = opened.read_point(point_name(point.instance_id, point.point_id))
         catalog.add_point(point, manifest.configuration)
         count += 1
@@ -159,27 +167,66 @@ def rebuild(context: typer.Context, repository: RepositoryName, password_file: P
         raise typer.Exit(3)
 
 
+def _configured_name(cli: CommandContext, name: str) -> str:
+    """The name that functions will look for. Raises ConfigurationError."""
+    known = [repository.name for repository in cli.configuration.repositories]
+    if name not in known:
+        raise ConfigurationError(
+            f"The configuration has no repository {name!r}, so nothing could be restored from it.",
+            remedy=f"Give its name with --name: {', '.join(known) or 'none is configured'}.",
+        )
+    return name
+
+
+NewPassword = Annotated[
+    Path | None, typer.Option("--new-password-file", help="File with the new password (first line).")
+]
+NewKey = Annotated[str, typer.Option("--new-kms-key", help="ARN of the new KMS key.")]
+
+
+def _new_wrapper(cli: CommandContext, password_file: Path | None, kms_key: str) -> tuple[KeyWrapper, str]:
+    """What wraps the repository key from now on, and what to call it."""
+    if bool(password_file) == bool(kms_key):
+        raise typer.BadParameter("Give either --new-password-file or --new-kms-key.")
+    if password_file:
+        from holdfast.repository.password import PasswordWrapper
+
+        return PasswordWrapper(read_password_file(password_file), cli.world.ids), "password"
+    from holdfast.aws.kms import KmsKeyWrapper
+
+    return KmsKeyWrapper(cli.session, kms_key), kms_key
+
+
 @app.command()
 def rekey(
     context: typer.Context,
     repository: RepositoryName,
     password_file: PasswordFile = None,
-    new_password_file: Annotated[Path | None, typer.Option("--new-password-file")] = None,
-    new_kms_key: Annotated[str, typer.Option("--new-kms-key", help="ARN of the new KMS key.")] = "",
+    new_password_file: NewPassword = None,
+    new_kms_key: NewKey = "",
 ) -> None:
     """Change the password or KMS key: the repository key is wrapped anew, no data is rewritten."""
-    from holdfast.aws.kms import KmsKeyWrapper
     from holdfast.repository.encryption import rewrap
-    from holdfast.repository.password import PasswordWrapper
 
     cli: CommandContext = context.obj
-    if bool(new_password_file) == bool(new_kms_key):
-        raise typer.BadParameter("give either --new-password-file or --new-kms-key")
-    opened = open_repository(cli, repository, password_file)
-    wrapper: KeyWrapper = (
-        PasswordWrapper(read_password_file(new_password_file), cli.world.ids)
-        if new_password_file
-        else KmsKeyWrapper(cli.session, new_kms_key)
-    )
-    rewrap(opened, wrapper)
-    cli.emit({"repository": repository, "key": "password" if new_password_file else new_kms_key})
+    wrapper, key = _new_wrapper(cli, new_password_file, new_kms_key)
+    rewrap(open_repository(cli, repository, password_file), wrapper)
+    cli.emit({"repository": repository, "key": key})
+
+
+@app.command()
+def encrypt(
+    context: typer.Context,
+    repository: RepositoryName,
+    new_password_file: NewPassword = None,
+    new_kms_key: NewKey = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Encrypt all that is written to a plain repository from now on; this cannot be undone."""
+    from holdfast.repository.encryption import enable_encryption
+
+    cli: CommandContext = context.obj
+    wrapper, key = _new_wrapper(cli, new_password_file, new_kms_key)
+    cli.confirm(f"Encrypt {repository} for good? The next run of each chain is a full.", yes=yes)
+    enable_encryption(_store(cli, repository), wrapper, ids=cli.world.ids)
+    cli.emit({"repository": repository, "key": key})

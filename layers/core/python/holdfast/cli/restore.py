@@ -7,7 +7,11 @@ from the bucket or from a local copy of it, with nothing but the key.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedRandom
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -53,7 +57,7 @@ def parse_tags(words: list[str]) -> dict[str, str]:
 def _request(
     cli: CommandContext, kind: str, instance_id: str, point_id: str, account: str, target: dict[str, Any]
 ) -> dict[str, Any]:
-    point = find_point(cli, instance_id, point_id)
+    point = find_point(cli, instance_id, point_id, account=account, region=cli.target_region(""))
     return {
         "kind": kind,
         "instance_id": point["instance_id"],
@@ -73,14 +77,16 @@ def _run(cli: CommandContext, request: dict[str, Any], *, dry_run: bool, yes: bo
         cli.emit({"would_restore": request})
         return
     what, target = f"{request['instance_id']} as of {request['point_id']}", request["target"]
-    if not yes and not typer.confirm(
-        f"Restore {what} into {target['account']} {target['region']}?", err=True
-    ):
-        raise typer.Abort
+    cli.confirm(f"Restore {what} into account {target['account']}, {target['region']}?", yes=yes)
     request["restore_id"] = f"restore-{cli.new_id()}"
     cli.progress.say(f"Restoring {what} ({request['restore_id']})")
     execution = cli.start("restore", request, name=request["restore_id"], region=target["region"])
-    cli.emit(cli.wait(execution, say=lambda: "restoring", region=target["region"]))
+    try:
+        restored = cli.wait(execution, say=lambda: "restoring", region=target["region"])
+    except KeyboardInterrupt:
+        cli.progress.say(f"{request['restore_id']} goes on in AWS: {execution}")
+        raise
+    cli.emit(restored)
 
 
 @app.command()
@@ -176,6 +182,23 @@ def _volume(manifest: PointManifest, wanted: str) -> VolumeManifest:
     )
 
 
+@contextmanager
+def _new_file(path: Path) -> Iterator[BufferedRandom]:
+    """A file that is there only when the block ends well. Raises ConflictError when there is one already."""
+    try:
+        file = path.open("x+b")
+    except FileExistsError as error:
+        raise ConflictError(
+            "The file exists already.", resource=str(path), remedy="Choose another name."
+        ) from error
+    try:
+        with file:
+            yield file
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
 @app.command()
 def image(
     context: typer.Context,
@@ -192,26 +215,21 @@ def image(
     from holdfast.dataplane.image import restore_image
 
     cli: CommandContext = context.obj
-    if destination.exists():
-        raise ConflictError(
-            "The file exists already.", resource=str(destination), remedy="Choose another name."
-        )
     opened = open_repository(cli, repository, password_file)
     manifest = opened.read_point(_point_name(opened, instance, point))
     chosen = _volume(manifest, volume)
-    done = 0
+    done, lock = 0, Lock()
 
     def tell(blocks: int) -> None:
         nonlocal done
-        done += blocks
-        cli.progress.update(f"{chosen.device or chosen.volume_id}: {done} blocks written")
+        with lock:
+            done += blocks
+            cli.progress.update(f"{chosen.device or chosen.volume_id}: {done} blocks written")
 
-    with destination.open("w+b") as file:
+    with _new_file(destination) as file:
         written = restore_image(chosen.segments, chosen.size_bytes, opened, file.fileno(), progress=tell)
-    digest = hashlib.sha256()
-    with destination.open("rb") as content:
-        while chunk := content.read(1 << 22):
-            digest.update(chunk)
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256")
     cli.emit(
         {
             "instance": instance,

@@ -11,7 +11,7 @@ from holdfast.cli.context import CommandContext
 from holdfast.model.session import Outcome, State
 
 app = typer.Typer(no_args_is_help=True)
-_EXIT = {State.FAILED: 1, State.WARNING: 3, State.STOPPED: 3}
+EXIT_CODES = {State.FAILED: 1, State.WARNING: 3, State.STOPPED: 3}
 
 
 @app.command("list")
@@ -40,5 +40,5 @@ def show(context: typer.Context, session_id: str) -> None:
             "instances": [outcome.model_dump(mode="json") for outcome in outcomes],
         }
     )
-    if code := _EXIT.get(found.state):
+    if code := EXIT_CODES.get(found.state):
         raise typer.Exit(code)

@@ -20,6 +20,10 @@ def snapshot(
     copy_region: Annotated[str, typer.Option("--copy-region", help="Copy it to this Region.")] = "",
     copy_account: Annotated[str, typer.Option("--copy-account", help="Copy it to this account.")] = "",
     copy_kms_key: Annotated[str, typer.Option("--copy-kms-key", help="KMS key of the copy.")] = "",
+    copy_role: Annotated[
+        str, typer.Option("--copy-role", help="Role or organization for the copy's account.")
+    ] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the copy is done.")] = False,
 ) -> None:
     """Take a snapshot of an instance now, outside every policy."""
     cli: CommandContext = context.obj
@@ -30,8 +34,20 @@ def snapshot(
         "role": role,
         "keep_days": keep_days or None,
         "tags": parse_tags(tag),
+        "request_id": cli.new_id(),
     }
     if copy_region or copy_account:
-        event["copy_to"] = {"region": copy_region, "account": copy_account, "kms_key_arn": copy_kms_key}
-    answer = cli.invoke("take-manual-snapshot", event, region=cli.configuration.hub_region)
+        event["copy_to"] = {
+            "region": copy_region,
+            "account": copy_account,
+            "role": copy_role,
+            "kms_key_arn": copy_kms_key,
+        }
+    elif copy_kms_key or copy_role:
+        raise typer.BadParameter("--copy-kms-key and --copy-role need --copy-region or --copy-account.")
+    hub = cli.configuration.hub_region
+    answer = cli.invoke("take-manual-snapshot", event, region=hub)
+    if wait and answer["copying"]:
+        execution = cli.execution_arn("manual-snapshot", f"{answer['point_id']}-copy", region=hub)
+        answer["copies"] = cli.wait(execution, say=lambda: "copying", region=hub)["copies"]
     cli.emit(answer)
