@@ -117,12 +117,9 @@ class Site:
         """Executions of a state machine (a pattern)."""
         return self.arn("states", f"execution:{self.named(machine)}:*", region=region)
 
-    def map_runs(self, machine: str, *, region: str | None = None) -> tuple[str, str]:
-        """Map runs of a state machine and their child executions (patterns)."""
-        return (
-            self.arn("states", f"mapRun:{self.named(machine)}/*", region=region),
-            self.arn("states", f"execution:{self.named(machine)}/*", region=region),
-        )
+    def child_executions(self, machine: str) -> str:
+        """Executions that maps of a state machine start (a pattern)."""
+        return self.arn("states", f"execution:{self.named(machine)}/*")
 
     @property
     def table_name(self) -> str:

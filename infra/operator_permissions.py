@@ -111,8 +111,8 @@ def administrator(configuration: Configuration) -> tuple[Statement, ...]:
     statements = (  # of two with one name, the later one allows more
         *operator(configuration),
         *restore_operator(configuration),
-        *may.catalog_write(hub),
-        *may.repository_write(hub),
+        *may.catalog_remove(hub),
+        *may.repository_create(hub),
         allow("RunMaintenance", "lambda:InvokeFunction", hub.function_arn("expire_backups")),
     )
     return tuple({statement.sid: statement for statement in statements}.values())

@@ -57,8 +57,13 @@ def catalog_read(site: Site) -> tuple[Statement, ...]:
 
 
 def catalog_write(site: Site) -> tuple[Statement, ...]:
-    """Read and write the catalog, which is rebuildable."""
-    return (*catalog_read(site), allow("WriteCatalog", "dynamodb:PutItem DeleteItem", site.table_arn))
+    """Read the catalog and write to it."""
+    return (*catalog_read(site), allow("WriteCatalog", "dynamodb:PutItem", site.table_arn))
+
+
+def catalog_remove(site: Site) -> tuple[Statement, ...]:
+    """Read the catalog, write to it and remove from it."""
+    return (*catalog_write(site), allow("RemoveFromCatalog", "dynamodb:DeleteItem", site.table_arn))
 
 
 def _work(site: Site, sid: str, actions: str) -> Statement:
@@ -99,7 +104,7 @@ def start_cells(site: Site) -> tuple[Statement, ...]:
 def answer_session(site: Site) -> tuple[Statement, ...]:
     """Answer the session that waits for this cell."""
     machine = site.machine_arn("session", region=site.configuration.hub_region)
-    return (allow("AnswerSession", "states:SendTaskSuccess SendTaskHeartbeat", machine),)
+    return (allow("AnswerSession", "states:SendTaskSuccess", machine),)
 
 
 def _mailings(configuration: Configuration) -> Iterator[Mailing]:
@@ -165,7 +170,12 @@ def repository_read(site: Site) -> tuple[Statement, ...]:
 
 
 def repository_write(site: Site) -> tuple[Statement, ...]:
-    """Read repositories, add objects, and create a repository; nothing can be deleted."""
+    """Read repositories and add objects; nothing can be deleted."""
+    return _repositories(site, objects="s3:GetObject PutObject", keys="kms:Decrypt")
+
+
+def repository_create(site: Site) -> tuple[Statement, ...]:
+    """The same, and create a repository: wrap its key."""
     return _repositories(site, objects="s3:GetObject PutObject", keys="kms:Decrypt Encrypt")
 
 
@@ -182,22 +192,14 @@ def repository_expire(site: Site) -> tuple[Statement, ...]:
     return (*repository_read(site), changes)
 
 
-def machine_role(site: Site, machine: str, functions: tuple[str, ...]) -> tuple[Statement, ...]:
-    """What a state machine may do: call its functions, read and write its lists, run its maps."""
-    runs = site.map_runs(machine)
+def machine_role(
+    site: Site, machine: str, functions: tuple[str, ...], *, maps: bool
+) -> tuple[Statement, ...]:
+    """What a state machine may do: call its functions and, with ``maps``, run maps over lists of work."""
     invoke = [site.function_arn(verb) for verb in functions]
     return (
-        *((allow("InvokeFunctions", "lambda:InvokeFunction", *invoke),) if invoke else ()),
-        _work(site, "UseLists", "s3:GetObject PutObject ListMultipartUploadParts AbortMultipartUpload"),
-        _work_list(site, "ListLists"),
-        allow("RunMaps", "states:StartExecution", site.machine_arn(machine)),
-        allow(
-            "FollowMaps",
-            "states:DescribeExecution StopExecution DescribeMapRun UpdateMapRun",
-            site.executions(machine),
-            *runs,
-            because=_EXECUTION_IDS,
-        ),
+        allow("InvokeFunctions", "lambda:InvokeFunction", *invoke),
+        *(_runs_maps(site, machine) if maps else ()),
         *traces(site),
         allow(
             "DeliverLogs",
@@ -206,6 +208,19 @@ def machine_role(site: Site, machine: str, functions: tuple[str, ...]) -> tuple[
             "*",
             because="CloudWatch Logs has no resources to name for log deliveries.",
         ),
+    )
+
+
+def _runs_maps(site: Site, machine: str) -> Iterator[Statement]:
+    """Read lists of work, and start and follow the child executions that work on them."""
+    yield _work(site, "ReadLists", "s3:GetObject")
+    yield allow("RunMaps", "states:StartExecution", site.machine_arn(machine))
+    yield allow(
+        "FollowMaps",
+        "states:DescribeExecution StopExecution",
+        site.executions(machine),
+        site.child_executions(machine),
+        because=_EXECUTION_IDS,
     )
 
 

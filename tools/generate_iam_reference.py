@@ -15,7 +15,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "layers/core/python")]
 
 from holdfast.model.configuration import Configuration  # noqa: E402
 from infra import permissions as may  # noqa: E402
-from infra.constructs.state_machine import MACHINES, called_functions, source  # noqa: E402
+from infra.constructs.state_machine import MACHINES, statements_of  # noqa: E402
 from infra.duties import Duty, SpokeRole  # noqa: E402
 from infra.function_table import ROWS, SCHEDULED, Row, assumers  # noqa: E402
 from infra.names import Site  # noqa: E402
@@ -184,18 +184,17 @@ def service_sections() -> Iterator[str]:
     yield "## State machines and schedules\n"
     for machine, place in MACHINES.items():
         site = Site(EXAMPLE, place, "eu-central-1" if place == "hub" else "eu-west-1")
-        functions = called_functions(source(machine).read_text(encoding="utf-8"))
         yield f"### State machine {machine}\n"
-        yield from table(may.machine_role(site, machine, functions))
+        yield from table(statements_of(machine, site))
     yield "### Scheduler\n"
     yield from table(may.scheduler_role(Site.hub(EXAMPLE), SCHEDULED))
 
 
 def people_sections() -> Iterator[str]:
     yield "## People\n"
-    for name, statements_of in POLICIES.items():
-        yield f"### holdfast-{name}\n\n{(statements_of.__doc__ or '').strip()}\n"
-        yield from table(statements_of(EXAMPLE))
+    for name, piece in POLICIES.items():
+        yield f"### holdfast-{name}\n\n{(piece.__doc__ or '').strip()}\n"
+        yield from table(piece(EXAMPLE))
 
 
 def reference() -> str:

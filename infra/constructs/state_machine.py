@@ -21,7 +21,7 @@ from infra import permissions
 from infra.constructs.function import LOG_RETENTION, service_role
 from infra.function_table import ROWS
 from infra.names import Place, Site, pascal
-from infra.statements import acknowledge_wildcards, policy_document
+from infra.statements import Statement, acknowledge_wildcards, policy_document
 
 DIRECTORY: Final = Path(__file__).parent.parent / "state_machines"
 MACHINES: Final = {
@@ -82,12 +82,18 @@ def called_functions(text: str) -> tuple[str, ...]:
     return tuple(row.verb for row in ROWS if f"{pascal(row.verb)}FunctionArn" in used)
 
 
+def statements_of(machine: str, site: Site) -> tuple[Statement, ...]:
+    """What a state machine may do, from what its definition does."""
+    text = source(machine).read_text(encoding="utf-8")
+    return permissions.machine_role(site, machine, called_functions(text), maps='"DISTRIBUTED"' in text)
+
+
 def deploy_machine(scope: Construct, machine: str, site: Site) -> stepfunctions.CfnStateMachine:
     """The state machine at a site, with its role and log group."""
     text = source(machine).read_text(encoding="utf-8")
     definition = json.loads(resolve(text, substitutions(site), source(machine).name))
     home = Construct(scope, f"{pascal(machine)}Machine")
-    statements = permissions.machine_role(site, machine, called_functions(text))
+    statements = statements_of(machine, site)
     role = service_role(
         home,
         "Role",

@@ -13,7 +13,7 @@ from holdfast.errors import ConfigurationError
 from holdfast.model.configuration import Configuration
 from holdfast.settings import Settings
 from infra.constructs.state_machine import DIRECTORY, MACHINES, placeholders, resolve, substitutions
-from infra.function_table import BY_VERB, FUNCTIONS_DIRECTORY, ROWS
+from infra.function_table import BY_VERB, FUNCTIONS_DIRECTORY, ROWS, SCHEDULED
 from infra.names import Place, Site, distinct_slugs, with_keys
 from infra.synth import synthesize
 from tests.infra.conftest import (
@@ -173,11 +173,7 @@ def test_functions_that_events_invoke_keep_what_failed_for_good(templates: dict[
         for name, properties in functions(templates[HUB]).items()
         if "TargetArn" in properties.get("DeadLetterConfig", {})
     }
-    assert keeping == {
-        "holdfast-start-session",
-        "holdfast-expire-backups",
-        "holdfast-expire-manual-snapshots",
-    }
+    assert keeping == {f"holdfast-{verb.replace('_', '-')}" for verb in SCHEDULED}
 
 
 def test_every_log_group_forgets_after_three_months(templates: dict[str, Template]):
