@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Hashable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
@@ -165,7 +165,7 @@ class Services:
             from holdfast.aws.dynamodb import DynamoCatalog
 
             client = self._client("dynamodb", self.settings.hub_region)
-            return DynamoCatalog(client, self.settings.table_name)
+            return DynamoCatalog(client, self.settings.table_name, self._record_for())
 
         return self.world.once("catalog", make)
 
@@ -341,6 +341,14 @@ class Services:
         from holdfast.aws.sts import SessionCredentials
 
         return self.world.once("credentials", lambda: SessionCredentials(self.world.session))
+
+    def _record_for(self) -> timedelta | None:
+        """How long records of sessions are kept; at least as long as the operator asked for."""
+        keep = self.bundle.get("session_records", {"months": 3})
+        if keep == "all":
+            return None
+        days = {"days": 1, "months": 31, "years": 366}
+        return sum((timedelta(days=days[unit] * (count or 0)) for unit, count in keep.items()), timedelta())
 
     def _own_region(self) -> str:
         return self.world.environment.get("AWS_REGION") or self.settings.hub_region

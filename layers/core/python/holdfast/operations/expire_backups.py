@@ -124,6 +124,6 @@ def _verdicts(points: Iterable[RestorePoint], services: Services) -> list[tuple[
         if not isinstance(policy, SchedulePolicy):
             continue
         members = {point.point_id: point for point in chain}
-        for verdict in judge(members.values(), rule_for(policy, Kind.BACKUP), now):
-            verdicts.append((members[verdict.point_id], verdict))
+        judged = judge(members.values(), rule_for(policy, Kind.BACKUP), now)
+        verdicts += [(members[verdict.point_id], verdict) for verdict in judged]
     return verdicts

@@ -60,6 +60,8 @@ class Report:
 
 def clean(text: str) -> str:
     """One line without control, format (bidirectional) and unassigned characters."""
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())
     kept = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
     return " ".join(
         "".join(c for c in kept if unicodedata.category(c) not in ("Cf", "Cs", "Cn", "Co")).split()
@@ -95,8 +97,8 @@ def _row(what: str, where: str, problem: Problem) -> Row:
     return Row(
         clean(what)[:200],
         clean(where),
-        clean(f"{problem.code}: {problem.message}{about}")[:MESSAGE],
-        clean(problem.remedy)[:MESSAGE],
+        clean(f"{problem.code}: {problem.message[: 2 * MESSAGE]}{about}")[:MESSAGE],
+        clean(problem.remedy[: 2 * MESSAGE])[:MESSAGE],
     )
 
 

@@ -129,25 +129,19 @@ class StateError(BaseModel):
 
     def problem(self, *, resource: str = "", severity: State = State.FAILED) -> Problem:
         """The problem behind it: what ``edge`` wrote, or what Lambda or Step Functions said."""
-        told = _told(self.Cause)
-        if told:
-            return Problem(
-                code=str(told.get("code") or self.Error),
-                message=str(told.get("message") or self.Error)[:2000],
-                resource=str(told.get("resource") or resource),
-                remedy=str(told.get("remedy") or "")[:1000],
-                severity=severity,
-            )
+        text = _message(self.Cause)
+        told = _told(text)
         code = self.Error.rpartition(".")[2] or "Unknown"
         return Problem(
-            code=code,
-            message=f"{self.Error}: {self.Cause[:500]}" if self.Cause else self.Error,
-            resource=resource,
-            remedy=_REMEDIES.get(code, "Look at the execution in Step Functions."),
+            code=str(told.get("code") or code),
+            message=str(told.get("message") or (f"{self.Error}: {text}" if text else self.Error))[:2000],
+            resource=str(told.get("resource") or resource),
+            remedy=str(told.get("remedy") or _REMEDIES.get(code, "" if told else _LOOK))[:1000],
             severity=severity,
         )
 
 
+_LOOK = "Look at the execution in Step Functions."
 _REMEDIES = {
     "Timeout": "The step did not end in time; the next session or a retry repeats it.",
     "HeartbeatTimeout": "The Region did not answer for hours; look at its cell's executions.",
@@ -156,19 +150,23 @@ _REMEDIES = {
 }
 
 
-def _told(cause: str) -> Mapping[str, Any] | None:
-    """The JSON that ``edge`` put into the message of an error, wherever the services wrapped it."""
+def _message(cause: str) -> str:
+    """The message of an error, wherever the services wrapped it."""
     try:
         outer = json.loads(cause)
-        inner = outer.get("errorMessage", cause) if isinstance(outer, dict) else None
-        told = json.loads(inner) if isinstance(inner, str) else None
-        if isinstance(told, dict) and "message" in told:
-            return told
-        if isinstance(inner, str) and "errorMessage" in outer:
-            return {"code": str(outer.get("errorType", "")), "message": inner}
-    except (ValueError, AttributeError):
-        pass
-    return None
+    except ValueError:
+        return cause[:500]
+    wrapped = outer.get("errorMessage") if isinstance(outer, dict) else None
+    return wrapped if isinstance(wrapped, str) else cause[:500]
+
+
+def _told(message: str) -> Mapping[str, Any]:
+    """What ``edge`` wrote into a message; nothing when somebody else wrote it."""
+    try:
+        told = json.loads(message)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) and "message" in told else {}
 
 
 def problem_of(error: HoldfastError, *, resource: str = "", severity: State = State.FAILED) -> Problem:
