@@ -1,0 +1,4 @@
+"""What Holdfast costs, measured: ratios within one run, on the machine it runs on.
+
+Absolute numbers depend on the machine and its neighbours; whoever changes the data plane looks at the ratios.
+"""
