@@ -15,7 +15,7 @@ from tests.restore_world import RestoreWorld
 
 
 class CommandWorld(RestoreWorld):
-    """What commands talk to: functions give ``answers``, executions end with ``outputs``; errors are raised."""
+    """What commands talk to: functions give `answers`, executions end with `outputs`; errors are raised."""
 
     def __init__(self) -> None:
         super().__init__()
