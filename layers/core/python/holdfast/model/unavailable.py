@@ -1,7 +1,7 @@
 """What the configuration can say and sessions do not execute yet.
 
-A setting without effect would leave an operator believing in a copy that nobody makes: what concerns protection
-is an error here, the rest a warning. A line goes when its feature comes.
+A setting without effect would leave an operator believing in a copy that nobody makes: what concerns
+protection is an error here, the rest a warning. A line goes when its feature comes.
 """
 
 from __future__ import annotations

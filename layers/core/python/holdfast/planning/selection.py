@@ -162,6 +162,13 @@ def precedence(configuration: Configuration) -> tuple[AnyPolicy, ...]:
     )
 
 
+def enters(configuration: Configuration, policy: AnyPolicy, place: Account) -> bool:
+    """Whether ``policy`` enters an account; ``place`` says where the account lies in which Organization."""
+    if policy.source.organization:
+        return place.organization == policy.source.organization and not _why_outside(policy, place)
+    return find_role(configuration, policy.source.role).account == place.account
+
+
 def rivals(configuration: Configuration, policy: AnyPolicy, account: Account | str) -> tuple[AnyPolicy, ...]:
     """Enabled policies that come before ``policy`` and enter ``account``; pass them to :func:`select`.
 
@@ -172,13 +179,7 @@ def rivals(configuration: Configuration, policy: AnyPolicy, account: Account | s
     for other in precedence(configuration):
         if other.name == policy.name:
             break
-        if not other.enabled:
-            continue
-        if other.source.organization:
-            in_it = place.organization == other.source.organization and not _why_outside(other, place)
-        else:
-            in_it = find_role(configuration, other.source.role).account == place.account
-        if in_it:
+        if other.enabled and enters(configuration, other, place):
             found.append(other)
     return tuple(found)
 

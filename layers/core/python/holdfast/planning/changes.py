@@ -1,0 +1,175 @@
+"""What a changed configuration would do, before it is deployed.
+
+Instances that gain or lose protection, and restore points that retention would remove under the new
+configuration and not under the old one. A change that removes points needs a person's word; nothing here
+removes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from holdfast.model.configuration import Configuration, SchedulePolicy
+from holdfast.model.inventory import Instance
+from holdfast.model.restore_point import Kind, RestorePoint
+from holdfast.model.scope import Account
+from holdfast.planning.cost import USUAL, Assumptions, estimate
+from holdfast.planning.ownership import owner_of
+from holdfast.planning.retention import Verdict, chains, judge, judge_obsolete, keeps_cbt_base, rule_for
+from holdfast.planning.selection import AnyPolicy
+
+_NATIVE = (Kind.SNAPSHOT, Kind.REPLICA)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An instance whose owner changes; an empty name means that no policy protects it."""
+
+    instance_id: str
+    account: str
+    region: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """A restore point that only the new configuration would remove."""
+
+    point_id: str
+    kind: Kind
+    instance_id: str
+    taken_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The consequences of a new configuration. ``cost_delta`` is in USD a month."""
+
+    moved: tuple[Moved, ...]
+    removed: tuple[Doomed, ...]
+    cost_delta: float
+
+    @property
+    def gained(self) -> tuple[Moved, ...]:
+        return tuple(each for each in self.moved if not each.before)
+
+    @property
+    def lost(self) -> tuple[Moved, ...]:
+        return tuple(each for each in self.moved if not each.after)
+
+    @property
+    def needs_confirmation(self) -> bool:
+        return bool(self.removed)
+
+
+def _verdicts(
+    configuration: Configuration,
+    owner: AnyPolicy | None,
+    kind: Kind,
+    chain: Sequence[RestorePoint],
+    pinned: Sequence[str],
+    now: datetime,
+) -> tuple[Verdict, ...]:
+    """What retention says about one chain under one configuration.
+
+    Without an owner, snapshots and replicas are obsolete; backups go on by the policy that made them, if
+    it still exists, and otherwise stay.
+    """
+    policy = owner
+    if policy is None and kind not in _NATIVE:
+        policy = configuration.policy(chain[-1].policy)
+    if isinstance(policy, SchedulePolicy):
+        kept = pinned if kind is Kind.SNAPSHOT and keeps_cbt_base(policy) else ()
+        return judge(chain, rule_for(policy, kind), now, pinned=kept, protected=owner is not None)
+    if owner is None and kind in _NATIVE:
+        zone = ZoneInfo(configuration.service_time_zone)
+        return judge_obsolete(chain, configuration.obsolete_snapshots, now, zone, protected=False)
+    return ()
+
+
+def _pinned(points: Sequence[RestorePoint]) -> list[str]:
+    """Snapshots that the newest backup of the instance was made from."""
+    backups = [each for each in points if each.kind is Kind.BACKUP and each.complete]
+    if not backups:
+        return []
+    ids = set(max(backups, key=lambda each: each.taken_at).snapshot_ids.values())
+    return [
+        each.point_id
+        for each in points
+        if each.kind is Kind.SNAPSHOT and ids & set(each.snapshot_ids.values())
+    ]
+
+
+def _key(point: RestorePoint) -> tuple[str, ...]:
+    """A restore point among all of an instance: snapshot, replica and backup of one session share their id."""
+    return (point.account, point.region, point.kind, point.repository, point.point_id)
+
+
+def _gone(
+    configuration: Configuration, owner: AnyPolicy | None, points: Sequence[RestorePoint], now: datetime
+) -> dict[tuple[str, ...], str]:
+    """Why retention removes a point now, for each that it removes."""
+    pinned = _pinned(points)
+    return {
+        (account, region, kind, repository, verdict.point_id): verdict.reason
+        for (account, region, _, kind, repository), chain in chains(points)
+        for verdict in _verdicts(configuration, owner, Kind(kind), chain, pinned, now)
+        if verdict.remove
+    }
+
+
+def _cost(
+    configuration: Configuration,
+    owner: AnyPolicy | None,
+    instance: Instance,
+    now: datetime,
+    assumed: Assumptions,
+) -> float:
+    if not isinstance(owner, SchedulePolicy):
+        return 0.0
+    return estimate(configuration, owner, instance, now, assumed).total
+
+
+def compare(
+    before: Configuration,
+    after: Configuration,
+    instances: Iterable[Instance],
+    accounts: Iterable[Account],
+    points: Iterable[RestorePoint],
+    now: datetime,
+    assumed: Assumptions = USUAL,
+) -> Change:
+    """What deploying ``after`` in place of ``before`` would do to this inventory and these restore points.
+
+    Points of instances that are not in the inventory are judged as those of instances without a policy.
+    """
+    places = {each.account: each for each in accounts}
+    of_instance: dict[str, list[RestorePoint]] = {}
+    for point in sorted(points, key=lambda each: each.taken_at):
+        of_instance.setdefault(point.instance_id, []).append(point)
+    moved: list[Moved] = []
+    removed: list[Doomed] = []
+    delta = 0.0
+    known: dict[str, tuple[AnyPolicy | None, AnyPolicy | None]] = {}
+    for instance in sorted(instances, key=lambda each: (each.account, each.region, each.instance_id)):
+        place = places.get(instance.account, Account(account=instance.account))
+        old, new = owner_of(before, instance, place), owner_of(after, instance, place)
+        known[instance.instance_id] = (old, new)
+        delta += _cost(after, new, instance, now, assumed) - _cost(before, old, instance, now, assumed)
+        names = (old.name if old else "", new.name if new else "")
+        if names[0] != names[1]:
+            moved.append(Moved(instance.instance_id, instance.account, instance.region, *names))
+    for instance_id, chain in sorted(of_instance.items()):
+        old, new = known.get(instance_id, (None, None))
+        already, then = _gone(before, old, chain, now), _gone(after, new, chain, now)
+        removed += [
+            Doomed(each.point_id, each.kind, instance_id, each.taken_at, then[_key(each)])
+            for each in chain
+            if _key(each) in then and _key(each) not in already
+        ]
+    return Change(tuple(moved), tuple(removed), delta)

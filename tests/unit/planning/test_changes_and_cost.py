@@ -1,0 +1,193 @@
+"""What a changed configuration would do, and what protection costs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+from xml.dom import minidom
+
+import pytest
+
+from holdfast.model.configuration import Account, Configuration
+from holdfast.model.inventory import AttachedVolume, Instance
+from holdfast.model.restore_point import Kind, RestorePoint
+from holdfast.planning.changes import compare
+from holdfast.planning.cost import Assumptions, Estimate, estimate, steady_chain, to_csv, to_xml
+from tests.vectors.policies import BASIS, REGION, configuration, point, policy
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+OWN = Account(account="444455556666")
+DAILY = {"snapshots": {"hours": [7], "keep": 3}, "backups": {"hours": [7], "keep": {"days": 30}}}
+BACKED = BASIS | {"daily": DAILY, "repository": "standard"}
+
+
+def instance(gib: int = 100, **more: object) -> Instance:
+    volume = AttachedVolume(volume_id="vol-0123456789abcdef0", device="/dev/xvda", size_bytes=gib << 30)
+    whole = {
+        "instance_id": "i-0123456789abcdef0",
+        "account": OWN.account,
+        "region": REGION,
+        "volumes": (volume,),
+    }
+    return Instance.model_validate(whole | more)
+
+
+def points(kind: Kind, days: int, **more: object) -> list[RestorePoint]:
+    return [
+        point((NOW - DAY * number).replace(hour=7), "D", kind, policy="policy", **more)
+        for number in range(days)
+    ]
+
+
+def change(before: Configuration, after: Configuration, *made: RestorePoint):
+    return compare(before, after, [instance()], [OWN], made, NOW)
+
+
+def with_daily(**daily: object) -> Configuration:
+    return configuration(BACKED | {"daily": DAILY | daily})
+
+
+def test_the_same_configuration_changes_nothing():
+    found = change(configuration(BACKED), configuration(BACKED), *points(Kind.SNAPSHOT, 3))
+    assert (found.moved, found.removed, found.cost_delta) == ((), (), 0.0)
+    assert not found.needs_confirmation
+
+
+def test_a_new_policy_gains_instances_and_costs_more():
+    found = change(configuration(), configuration(BACKED))
+    assert [(each.before, each.after) for each in found.gained] == [("", "policy")]
+    assert found.lost == ()
+    assert found.cost_delta > 0
+
+
+def test_a_removed_policy_loses_instances_and_costs_less():
+    found = change(configuration(BACKED), configuration())
+    assert [(each.before, each.after) for each in found.lost] == [("policy", "")]
+    assert found.cost_delta < 0
+
+
+def test_a_shorter_retention_names_the_points_it_would_remove_and_needs_confirmation():
+    after = with_daily(backups={"hours": [7], "keep": {"days": 2}})
+    found = change(configuration(BACKED), after, *points(Kind.BACKUP, 5, repository="standard"))
+    assert [(each.taken_at.day, each.reason) for each in found.removed] == [
+        (6, "the daily schedule keeps 2 days"),
+        (7, "the daily schedule keeps 2 days"),
+        (8, "the daily schedule keeps 2 days"),
+    ]
+    assert found.needs_confirmation
+
+
+def test_what_the_old_configuration_removes_anyway_is_not_the_change():
+    after = with_daily(backups={"hours": [7], "keep": {"days": 29}})
+    found = change(configuration(BACKED), after, *points(Kind.BACKUP, 40, repository="standard"))
+    assert [(NOW - each.taken_at).days for each in found.removed] == [29]
+
+
+def test_the_base_of_changed_block_tracking_is_not_announced():
+    snapshots = points(Kind.SNAPSHOT, 3, snapshot_ids={"vol-1": "snap-1"})[2:] + points(Kind.SNAPSHOT, 2)
+    backups = points(Kind.BACKUP, 1, repository="standard", snapshot_ids={"vol-1": "snap-1"})
+    after = with_daily(snapshots={"hours": [7], "keep": 1})
+    found = change(configuration(BACKED), after, *snapshots, *backups)
+    assert [each.taken_at.day for each in found.removed] == [9]
+
+
+def test_snapshots_of_a_lost_instance_become_obsolete_and_its_backups_stay():
+    old = points(Kind.SNAPSHOT, 1) + points(Kind.BACKUP, 1, repository="standard")
+    aged = [each.model_copy(update={"taken_at": NOW - 40 * DAY}) for each in old]
+    after = configuration(obsolete_snapshots={"mode": "after", "days": 30})
+    found = change(configuration(BACKED), after, *aged)
+    assert [each.kind for each in found.removed] == [Kind.SNAPSHOT]
+    assert "no policy processes the instance" in found.removed[0].reason
+
+
+def test_backups_of_an_instance_that_left_the_scope_go_on_by_the_policy_that_made_them():
+    elsewhere = configuration(BACKED | {"selection": {"tags": [{"key": "gold"}]}})
+    aged = points(Kind.BACKUP, 40, repository="standard")
+    found = compare(elsewhere, configuration(), [instance()], [OWN], aged, NOW)
+    assert found.removed == ()
+    found = compare(configuration(), elsewhere, [instance()], [OWN], aged, NOW)
+    assert len(found.removed) == 10
+
+
+def test_points_of_an_instance_that_is_gone_are_judged_without_an_owner():
+    aged = [each.model_copy(update={"taken_at": NOW - 90 * DAY}) for each in points(Kind.SNAPSHOT, 1)]
+    after = configuration(BACKED, obsolete_snapshots={"mode": "after", "days": 30})
+    found = compare(configuration(BACKED), after, [], [], aged, NOW)
+    assert len(found.removed) == 1
+
+
+def test_an_sla_owner_removes_nothing_by_a_schedule_and_has_no_estimate():
+    sla = BASIS | {"sla_template": "t"}
+    after = configuration(
+        sla_templates=[{"name": "t", "snapshots": {"daily": {"hours": 1}}}], sla_policies=[sla]
+    )
+    found = change(configuration(), after, *points(Kind.SNAPSHOT, 40))
+    assert [(each.before, each.after) for each in found.moved] == [("", "policy")]
+    assert (found.removed, found.cost_delta) == ((), 0.0)
+
+
+def test_a_steady_chain_holds_what_retention_keeps():
+    made = policy(daily=DAILY, repository="standard")
+    assert len(steady_chain(made, Kind.SNAPSHOT, NOW, 100 * DAY)) == 3
+    assert len(steady_chain(made, Kind.BACKUP, NOW, 100 * DAY)) == 30
+    assert steady_chain(made, Kind.ARCHIVE, NOW, 100 * DAY) == []
+
+
+def test_an_estimate_adds_up_and_follows_the_prices():
+    made = configuration(BACKED)
+    found = estimate(
+        made, made.policies[0], instance(), NOW, Assumptions(used=1.0, daily_change=0.1, stored=0.5)
+    )
+    assert found.snapshot == pytest.approx(100 * 1.2 * 0.05)
+    assert found.backup == pytest.approx(100 * (1 + 29 * 0.1) * 0.5 * 0.023)
+    assert (found.replica, found.archive, found.traffic, found.warning) == (0, 0, 0, "")
+    blocks = 100 * 2048 * 30 * 0.1
+    assert found.transaction == pytest.approx(blocks * 0.003 / 1000, rel=0.2)
+    assert found.total == pytest.approx(found.snapshot + found.backup + found.transaction)
+
+
+def test_another_region_costs_traffic_and_warns():
+    made = configuration(
+        BACKED
+        | {"regions": ["eu-west-1"]}
+        | {"daily": DAILY | {"replicas": {"hours": [7], "keep": 2}}}
+        | {"replication": [{"source_region": "eu-west-1", "region": REGION}]}
+    )
+    found = estimate(made, made.policies[0], instance(region="eu-west-1"), NOW)
+    assert found.warning == f"backups go to {REGION}, another Region"
+    assert found.replica > 0
+    assert found.traffic == pytest.approx(2 * 60 * 30 * 0.03 * 0.02)
+
+
+def test_archives_cost_by_their_storage_class():
+    made = configuration(
+        BACKED
+        | {
+            "monthly": {
+                "run_on": {"day": 1},
+                "time": "07:00",
+                "archive": {"months": "all", "keep": "3 months"},
+            }
+        }
+        | {"archive_repository": "archive"}
+    )
+    found = estimate(made, made.policies[0], instance(), NOW, Assumptions(1.0, 0.1, 0.5))
+    assert found.archive == pytest.approx(100 * 3 * 0.5 * 0.0036)
+
+
+def test_an_instance_without_slots_costs_nothing():
+    made = configuration(BASIS)
+    assert estimate(made, made.policies[0], instance(), NOW).total == 0
+
+
+def test_estimates_are_written_as_csv_and_xml():
+    found = [Estimate("i-1", '=cmd|"x"\x07', snapshot=1.5, backup=2.0, warning="<far> & away")]
+    (row,) = csv.DictReader(io.StringIO(to_csv(found)))
+    assert row["name"].startswith("'=cmd")
+    assert (row["snapshot"], row["total"], row["warning"]) == ("1.5000", "3.5000", "<far> & away")
+    document = minidom.parseString(to_xml(found))  # noqa: S318 -- text of our own
+    (element,) = document.getElementsByTagName("instance")
+    assert element.getAttribute("name") == '=cmd|"x"'
+    assert element.getAttribute("total") == "3.5000"

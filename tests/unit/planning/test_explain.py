@@ -1,0 +1,154 @@
+"""What is announced for an instance: its next slots, and what retention will remove."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from holdfast.model.configuration import Account, SchedulePolicy
+from holdfast.model.inventory import AttachedVolume, Instance
+from holdfast.model.restore_point import Kind, RestorePoint
+from holdfast.planning.explain import explain, forecast
+from holdfast.planning.retention import judge, rule_for
+from holdfast.planning.schedule import slots
+from tests.vectors.policies import BASIS, REGION, configuration, point, policy, spelled
+
+NOW = datetime(2026, 1, 10, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+ZONE = ZoneInfo("UTC")
+OWN = Account(account="444455556666")
+DAILY = {"snapshots": {"hours": [7], "keep": 3}, "backups": {"hours": [7], "keep": {"days": 5}}}
+
+
+def instance(**more: object) -> Instance:
+    volume = AttachedVolume(volume_id="vol-0123456789abcdef0", device="/dev/xvda", size_bytes=1 << 30)
+    whole = {
+        "instance_id": "i-0123456789abcdef0",
+        "account": OWN.account,
+        "region": REGION,
+        "volumes": (volume,),
+    }
+    return Instance.model_validate(whole | more)
+
+
+def history(made: SchedulePolicy, kind: Kind, days: int) -> list[RestorePoint]:
+    """The points that a policy made before NOW, with retention after each."""
+    chain: list[RestorePoint] = []
+    for slot in slots(made, NOW - DAY * days, NOW):
+        if kind in slot.products:
+            chain.append(point(slot.at, spelled(slot.flags_of(kind)), kind))
+        kept = {verdict.point_id: verdict for verdict in judge(chain, rule_for(made, kind), slot.at)}
+        chain = [
+            each.model_copy(update={"flags": kept[each.point_id].flags})
+            for each in chain
+            if not kept[each.point_id].remove
+        ]
+    return chain
+
+
+def test_snapshots_go_in_the_session_that_makes_one_too_many():
+    made = policy(daily={"snapshots": DAILY["snapshots"]})
+    chain = history(made, Kind.SNAPSHOT, 20)
+    found = forecast(made, Kind.SNAPSHOT, chain, NOW, NOW + 10 * DAY, ZONE)
+    assert [(removal.taken_at.day, removal.at.day, removal.at.hour) for removal in found] == [
+        (8, 11, 7),
+        (9, 12, 7),
+        (10, 13, 7),
+    ]
+    assert {removal.reason for removal in found} == {"the daily schedule keeps the newest 3"}
+
+
+def test_backups_go_at_the_daily_retention_after_their_time():
+    made = policy(daily=DAILY, repository="standard")
+    chain = history(made, Kind.BACKUP, 20)
+    found = forecast(made, Kind.BACKUP, chain, NOW, NOW + 3 * DAY, ZONE)
+    assert [(removal.taken_at.day, f"{removal.at:%d %H:%M}") for removal in found] == [
+        (6, "12 04:00"),
+        (7, "13 04:00"),
+    ]
+
+
+def test_the_snapshot_that_the_next_backup_compares_with_is_announced_for_after_it():
+    made = policy(
+        daily=DAILY | {"backups": {"hours": []}, "snapshots": {"hours": [7], "keep": 2}},
+        repository="standard",
+    )
+    weekly = made.model_copy(
+        update={"weekly": policy(weekly={"time": "07:00", "backups": {"days": ["fri"]}}).weekly}
+    )
+    chain = [point(NOW.replace(hour=7) - DAY * number, "D") for number in (2, 1, 0)]
+    found = forecast(weekly, Kind.SNAPSHOT, chain, NOW, NOW + 8 * DAY, ZONE, base=chain[0].point_id)
+    at = {removal.taken_at.day: removal.at.day for removal in found}
+    assert at == {8: 16, 9: 11, 10: 12}
+
+
+def test_nothing_is_announced_for_what_stays():
+    made = policy(daily={"snapshots": DAILY["snapshots"]})
+    manual = point(NOW - 90 * DAY, manual=True)
+    assert forecast(made, Kind.SNAPSHOT, [manual], NOW, NOW + 30 * DAY, ZONE) == ()
+
+
+def test_an_explanation_names_owner_slots_and_removals():
+    made = configuration(BASIS | {"daily": DAILY, "repository": "standard"})
+    mine = made.policies[0]
+    backups = [
+        each.model_copy(
+            update={"repository": "standard", "snapshot_ids": {"vol-1": f"snap-{each.taken_at.day}"}}
+        )
+        for each in history(mine, Kind.BACKUP, 20)
+    ]
+    snapshots = [
+        each.model_copy(update={"snapshot_ids": {"vol-1": f"snap-{each.taken_at.day}"}})
+        for each in history(mine, Kind.SNAPSHOT, 20)
+    ]
+    found = explain(made, instance(), OWN, [*backups, *snapshots], NOW, count=3, horizon=2 * DAY)
+    assert found.owner == "policy"
+    assert [slot.at.day for slot in found.slots] == [11, 12, 13]
+    assert [(removal.kind.value, removal.taken_at.day, removal.at.day) for removal in found.removals] == [
+        ("snapshot", 8, 11),
+        ("backup", 6, 12),
+        ("snapshot", 9, 12),
+    ]
+
+
+def test_an_instance_without_an_owner_is_explained_by_the_opinions_alone():
+    made = configuration(BASIS | {"selection": {"tags": [{"key": "gold"}]}})
+    found = explain(made, instance(), OWN, [], NOW)
+    assert (found.owner, found.slots, found.removals) == ("", (), ())
+    assert found.opinions[0].reason == "neither its id nor its tags are selected"
+
+
+@pytest.mark.parametrize("kind", [Kind.SNAPSHOT, Kind.BACKUP])
+def test_what_is_announced_is_what_happens(kind):
+    made = policy(
+        daily={"snapshots": {"hours": [7, 19], "keep": 5}, "backups": {"hours": [19], "keep": {"days": 9}}},
+        weekly={
+            "time": "19:00",
+            "snapshots": {"days": ["sun"], "keep": 2},
+            "backups": {"days": ["sun"], "keep": "30 days"},
+        },
+    )
+    chain = history(made, kind, 60)
+    announced = forecast(made, kind, chain, NOW, NOW + 25 * DAY, ZONE)
+    mine = {each.point_id for each in chain}
+    passes = [slot.at for slot in slots(made, NOW, NOW + 25 * DAY)]
+    if kind is Kind.BACKUP:
+        passes += [(NOW + DAY * number).replace(hour=4) for number in range(1, 26)]
+    happened = []
+    for at in sorted(passes):
+        for slot in slots(made, at, at + timedelta(minutes=1)):
+            if kind in slot.products:
+                chain.append(point(slot.at, spelled(slot.flags_of(kind)), kind))
+        if kind is Kind.BACKUP and at.hour != 4:
+            continue
+        verdicts = {verdict.point_id: verdict for verdict in judge(chain, rule_for(made, kind), at)}
+        happened += [(each, at) for each in verdicts if verdicts[each].remove and each in mine]
+        chain = [
+            each.model_copy(update={"flags": verdicts[each.point_id].flags})
+            for each in chain
+            if not verdicts[each.point_id].remove
+        ]
+    assert [(removal.point_id, removal.at) for removal in announced] == happened
+    assert happened
