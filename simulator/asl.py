@@ -1,7 +1,7 @@
 """The Amazon States Language in its JSONata form: what each state does with its input.
 
-States run as activities of the engine, so every wait is virtual and a Map of any width costs no threads. A field that
-the service knows and this module does not is refused when the machine is created, never skipped.
+States run as activities of the engine, so every wait is virtual and a Map of any width costs no threads. A
+field that the service knows and this module does not is refused when the machine is created, never skipped.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Interpreter:
     chance: random.Random
 
     async def run(self, machine: Mapping[str, Any], value: Json, frame: Frame) -> Json:
-        """Walk a machine, a branch or an item processor from its first state to its end. Raises StateFailure."""
+        """Walk a machine, branch or item processor from its first state to its end. Raises StateFailure."""
         name: str | None = machine["StartAt"]
         while name is not None:
             name, value = await self._enter(name, machine["States"][name], value, frame)
@@ -218,7 +218,7 @@ class Interpreter:
         return self._leave(state, value, frame, result=await self.work.map(state, value, frame, self))
 
     def number(self, template: Json, bindings: Mapping[str, Json], name: str) -> float:
-        """A number of a definition, given as such or as an expression. Raises StateFailure for anything else."""
+        """A number of a definition, given as such or as an expression. Raises StateFailure otherwise."""
         value = self.evaluator.render(template, bindings)
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise StateFailure(
@@ -228,7 +228,7 @@ class Interpreter:
 
 
 async def all_of(activities: list[Callable[[], Awaitable[Json]]], *, at_once: int = 0) -> list[Json]:
-    """Results of all activities in order, ``at_once`` at a time (0: all). The first failure ends the others."""
+    """Results of all activities in order, ``at_once`` at a time (0: all). A failure ends the others."""
     results: list[Json] = [None] * len(activities)
     waiting = iter(enumerate(activities))
 
@@ -255,5 +255,5 @@ def _limit(output: Json, name: str) -> None:
     if len(json.dumps(output, ensure_ascii=False).encode()) > _STATE_BYTES:
         raise StateFailure(
             "States.DataLimitExceeded",
-            f"The state '{name}' returned a result with a size exceeding the maximum number of bytes service limit.",
+            f"The state '{name}' returned a result larger than the {_STATE_BYTES} bytes allowed.",
         )

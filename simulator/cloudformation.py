@@ -1,7 +1,7 @@
 """CloudFormation over moto: every type is known or refused, and an update does what the service does.
 
-moto skips types it does not know and updates only what changed by its own text. Here a stack that could not be
-built whole is an error, and what refers to a changed resource is brought up to date with it.
+moto skips types it does not know and updates only what changed by its own text. Here a stack that could not
+be built whole is an error, and what refers to a changed resource is brought up to date with it.
 """
 
 from __future__ import annotations
@@ -62,13 +62,8 @@ def _parser(original: Any) -> Any:
 
 def _create(stack: Stack, create: Any) -> None:
     """Create a stack's resources, or nothing: what was made before a failure is taken back."""
-    unknown = sorted(
-        {resource["Type"] for resource in stack.template_dict["Resources"].values()} - _known_types()
-    )
-    if unknown:
-        stack.status = "ROLLBACK_COMPLETE"
-        raise ValidationError(message=f"the simulator has no resource type {', '.join(unknown)}")
     try:
+        _refuse_unknown(stack.template_dict)
         create(stack)
     except Exception as error:
         stack.status = "ROLLBACK_COMPLETE"
@@ -90,8 +85,11 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {message}"
 
 
-def _known_types() -> set[str]:
-    return set(parsing.get_model_map()) | set(parsing.NULL_MODELS)
+def _refuse_unknown(template: Mapping[str, Any]) -> None:
+    types = {resource["Type"] for resource in template.get("Resources", {}).values()}
+    unknown = sorted(types - set(parsing.get_model_map()) - set(parsing.NULL_MODELS))
+    if unknown:
+        raise ValidationError(message=f"the simulator has no resource type {', '.join(unknown)}")
 
 
 def references(value: Any) -> Iterator[str]:
@@ -134,9 +132,7 @@ def in_order(definitions: Mapping[str, Any]) -> list[str]:
 
 def _update(self: ResourceMap, template: dict[str, Any], parameters: dict[str, Any] | None = None) -> None:
     """Add and change in the order of references, then remove what the template no longer has."""
-    unknown = sorted({resource["Type"] for resource in template["Resources"].values()} - _known_types())
-    if unknown:
-        raise ValidationError(message=f"the simulator has no resource type {', '.join(unknown)}")
+    _refuse_unknown(template)
     backend = models.cloudformation_backends[self._account_id][self._region_name]
     old, old_parameters, before = (
         self._resource_json_map,
@@ -193,7 +189,7 @@ def _change(resource_map: ResourceMap, name: str, body: Mapping[str, Any]) -> No
     del resource_map._parsed_resources[name]
     replacement = resource_map[name]
     if replacement is not None and replacement.physical_resource_id != original.physical_resource_id:
-        resource_map._delete_resource(original, body)
+        _destroy(resource_map, original, body)
 
 
 def _remove(resource_map: ResourceMap, name: str, body: dict[str, Any]) -> None:
@@ -203,7 +199,20 @@ def _remove(resource_map: ResourceMap, name: str, body: dict[str, Any]) -> None:
         return
     if body.get("DeletionPolicy") in {"Retain", "RetainExceptOnCreate"}:
         return
-    resource_map._delete_resource(resource, body)
+    _destroy(resource_map, resource, body)
+
+
+def _destroy(resource_map: ResourceMap, resource: Any, body: dict[str, Any]) -> None:
+    """Delete by the model's own method; moto's takes any AttributeError in it for its absence."""
+    if isinstance(resource, Stack):
+        models.cloudformation_backends[resource.account_id][resource.region_name].delete_stack(
+            resource.stack_id
+        )
+    elif hasattr(resource, "delete"):
+        resource.delete(resource_map._account_id, resource_map._region_name)
+    else:
+        name = getattr(resource, "physical_resource_id", None)
+        parsing.parse_and_delete_resource(name, body, resource_map._account_id, resource_map._region_name)
 
 
 def _delete(self: ResourceMap) -> None:

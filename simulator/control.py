@@ -120,6 +120,6 @@ def install(simulator: Simulator) -> None:
 def uninstall(simulator: Simulator) -> None:
     """Detach it."""
     simulator.clock.driver = None
-    control = getattr(simulator, "control", None)
+    control = simulator.__dict__.pop("control", None)
     if control is not None:
         control.close()

@@ -1,7 +1,8 @@
 """When a schedule of EventBridge Scheduler is due: cron, rate and at expressions in a time zone.
 
-Daylight saving time follows the service: a local time that spring skips is not run that day, one that autumn repeats
-is run once, at its first occurrence. Source: "Daylight savings time" in the EventBridge Scheduler user guide.
+Daylight saving time follows the service: a local time that spring skips is not run that day, one that
+autumn repeats is run once, at its first occurrence. Source: "Daylight savings time" in the EventBridge
+Scheduler user guide.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def next_after(
     start: datetime | None,
     end: datetime | None,
 ) -> datetime | None:
-    """When a schedule is next due after ``after`` (aware), between its start and end; None when never again."""
+    """When a schedule is next due after ``after`` (aware), between its start and end; None when never."""
     schedule = parse(expression)
     due: datetime | None
     if isinstance(schedule, Rate):

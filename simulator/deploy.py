@@ -1,7 +1,7 @@
 """Deploys a synthesized cloud assembly into the simulated accounts, as ``cdk deploy`` would.
 
-Templates and assets go in exactly as they were synthesized; nothing is edited on the way, since what runs here must
-be what is deployed.
+Templates and assets go in exactly as they were synthesized; nothing is edited on the way, since what runs
+here must be what is deployed.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Deployer:
         return str(client.get_object(Bucket=bucket, Key=key)["Body"].read().decode())
 
     def bootstrap(self, account: str, region: str) -> str:
-        """Make what ``cdk bootstrap`` makes and deployments read: the asset bucket and the version. Returns the bucket."""
+        """Make what deployments find after ``cdk bootstrap``. Returns the bucket of assets."""
         bucket = f"cdk-{_QUALIFIER}-assets-{account}-{region}"
         if bucket not in s3_backends[account]["aws"].buckets:
             place = (
@@ -143,7 +143,7 @@ class Deployer:
 
     def _read(self, assembly: Path) -> Iterator[StackArtifact]:
         artifacts = json.loads((assembly / "manifest.json").read_text())["artifacts"]
-        for id, artifact in artifacts.items():
+        for name, artifact in artifacts.items():
             properties = artifact.get("properties", {})
             if artifact["type"] == "cdk:cloud-assembly":
                 yield from self._read(assembly / properties["directoryName"])
@@ -157,8 +157,8 @@ class Deployer:
             ]
             account, region = re.fullmatch(r"aws://([^/]+)/([^/]+)", artifact["environment"]).groups()  # type: ignore[union-attr]
             yield StackArtifact(
-                id=id,
-                name=properties.get("stackName", id),
+                id=name,
+                name=properties.get("stackName", name),
                 account=self._backup_account if account == "unknown-account" else account,
                 region=self._home_region if region == "unknown-region" else region,
                 template=assembly / properties["templateFile"],
@@ -242,7 +242,7 @@ def _zipped(folder: Path) -> bytes:
 
 
 def archive(folder: Path) -> bytes:
-    """A zip archive of a folder, the same for the same content. Stored, not packed: it is read back at once."""
+    """A zip archive of a folder, the same for the same content; stored, because it is read back at once."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as content:
         for path in sorted(folder.rglob("*")):

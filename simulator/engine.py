@@ -1,7 +1,7 @@
 """Runs everything that happens over time in the simulated world: executions, waits, schedules.
 
-Virtual time moves only while nobody works: no activity is ready and no handler is running. Waits therefore overlap
-as they do in AWS (a thousand waits of 60 s take 60 s), and a wait costs no real time.
+Virtual time moves only while nobody works: no activity is ready and no handler is running. Waits therefore
+overlap as they do in AWS (a thousand waits of 60 s take 60 s), and a wait costs no real time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import heapq
 import itertools
+import logging
 import selectors
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -20,6 +21,8 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+
+_LOG = logging.getLogger(__name__)
 
 _working: contextvars.ContextVar[bool] = contextvars.ContextVar("working", default=False)
 
@@ -119,6 +122,7 @@ class Engine:
             if task.cancelled():
                 outcome.cancel()
             elif (error := task.exception()) is not None:
+                _LOG.error("an activity of the simulator failed", exc_info=error)
                 outcome.set_exception(error)
             else:
                 outcome.set_result(task.result())
@@ -166,7 +170,7 @@ class Engine:
             self._end_work()
 
     async def within(self, seconds: float | None, activity: Coroutine[Any, Any, T]) -> T:
-        """The result of an activity. Raises TimeoutError when it needs more than ``seconds`` of virtual time."""
+        """The result of an activity. Raises TimeoutError after ``seconds`` of virtual time."""
         if seconds is None:
             return await activity
         work = self._loop.create_task(activity)
@@ -183,7 +187,7 @@ class Engine:
 
     @contextlib.contextmanager
     def busy(self) -> Iterator[None]:
-        """Hold the clock while the calling thread works inside the world (a direct invocation of a function)."""
+        """Hold the clock while the calling thread works inside the world."""
         if _working.get():
             yield
             return
@@ -228,7 +232,7 @@ class Engine:
         waiter.done.result(timeout)
 
     def await_future(self, outcome: Future[T], *, timeout: float | None = None) -> T:
-        """The result of something the engine runs. Raises TimeoutError when the world comes to rest without it."""
+        """What the engine was asked for. Raises TimeoutError when the world comes to rest without it."""
         while not outcome.done():
             self.settle(timeout=timeout)
             if not outcome.done() and not self.flows:

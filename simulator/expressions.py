@@ -1,7 +1,7 @@
 """JSONata in state machines: expressions between ``{%`` and ``%}``, evaluated as Step Functions does.
 
-An expression that yields nothing is an error there, not null; that difference must survive here, because it is the
-commonest mistake in a definition and shows only at run time.
+An expression that yields nothing is an error there, not null; that difference must survive here, because it
+is the commonest mistake in a definition and shows only at run time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def check(expression: str) -> None:
 
 
 class Evaluator:
-    """Evaluates templates and keeps parsed expressions, since a Map evaluates the same few thousands of times."""
+    """Evaluates templates and keeps parsed expressions: a Map evaluates the same few thousands of times."""
 
     def __init__(self, now: Callable[[], datetime], chance: random.Random) -> None:
         self._now = now

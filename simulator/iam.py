@@ -1,7 +1,7 @@
-"""STS and IAM: a role is assumed only when it exists, its trust policy says so, and for no longer than allowed.
+"""STS and IAM: a role is assumed only when it exists and trusts the caller, for no longer than allowed.
 
-moto hands out credentials for any role to anybody. A wrong external id or trust policy is the commonest fault of
-a real roll-out over accounts, so it must fail here in the same way.
+moto hands out credentials for any role to anybody. A wrong external id or trust policy is the commonest
+fault of a real roll-out over accounts, so it must fail here in the same way.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class InvalidSession(ServiceException):  # type: ignore[misc]
 
 
 def ensure_aws_policy(account: str, arn: str) -> None:
-    """Make an AWS-managed policy known to moto in an account. Raises ValueError for one that is not known here."""
+    """Make an AWS-managed policy known to moto in an account. Raises ValueError for unknown ones."""
     known = iam_backends[account]["aws"].managed_policies
     prefix = "arn:aws:iam::aws:policy/"
     if not arn.startswith(prefix) or arn in known:
@@ -124,7 +124,7 @@ def refusal(
 ) -> str:
     """Why ``principal`` (a role's or user's ARN, or a service) may not assume a role; empty when it may.
 
-    The service tells callers nothing but "not authorized"; the reason is for the person who runs the simulator.
+    The service says nothing but "not authorized"; the reason is for the person who runs the simulator.
     """
     if role is None:
         return f"the role {role_arn} does not exist"
@@ -205,5 +205,5 @@ def _check_duration(role: Role, caller: Identity | None, seconds: int) -> None:
     chained = caller is not None and caller.role_arn and not caller.role_arn.endswith(f":role/{OPERATOR}")
     if chained and seconds > _CHAINED_SECONDS:
         raise InvalidSession(
-            "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"
+            "The requested DurationSeconds exceeds the 1 hour session limit for role chaining"
         )

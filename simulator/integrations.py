@@ -1,7 +1,8 @@
 """What Task states do: invoke functions, start executions, call AWS APIs, wait for task tokens.
 
-Every call is made as the state machine's role (or the role of ``Credentials``), takes the simulator's one way for
-requests, and fails under the error name that the service reports. A name that differs breaks retry rules unseen.
+Every call is made as the state machine's role (or the role of ``Credentials``), takes the simulator's one
+way for requests, and fails under the error name that the service reports. A name that differs breaks retry
+rules unseen.
 """
 
 from __future__ import annotations
@@ -128,9 +129,15 @@ class Tasks:
         )
         region, account = arn.split(":")[3:5]
         call = Call(
-            "lambda", "Invoke", execution.account_id, execution.region_name, client_identity.access_key, "POST",
-            f"https://lambda.{region}.amazonaws.com/2015-03-31/functions/{arn}/invocations", payload,
-        )  # fmt: skip
+            service="lambda",
+            operation="Invoke",
+            account=execution.account_id,
+            region=execution.region_name,
+            access_key=client_identity.access_key,
+            method="POST",
+            url=f"https://lambda.{region}.amazonaws.com/2015-03-31/functions/{arn}/invocations",
+            body=payload,
+        )
         kind = ""
 
         def work() -> tuple[int, dict[str, str], bytes]:
@@ -240,12 +247,9 @@ class Tasks:
             except ClientError as error:
                 code = error.response["Error"]["Code"].rsplit(".", 1)[-1]
                 known = {shape.name for shape in model.error_shapes}
-                name = (
-                    code
-                    if code in known
-                    else next((shape for shape in known if shape in (f"{code}Exception",)), "")
-                )
-                raise StateFailure(f"{prefix}.{name or _unmodelled(prefix, code)}", str(error)) from error
+                names = [name for name in (code, f"{code}Exception") if name in known]
+                name = names[0] if names else _unmodelled(prefix, code)
+                raise StateFailure(f"{prefix}.{name}", str(error)) from error
             except _PROGRAM_FAULTS as error:
                 raise StateFailure(f"{prefix}.SdkClientException", repr(error)) from error
 

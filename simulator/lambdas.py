@@ -1,7 +1,7 @@
 """Lambda: runs the functions of the deployed templates in this process, each under its own World and role.
 
-Nothing of one invocation may reach another except through a warm sandbox, exactly as in AWS: the process's environment
-is never touched, the World travels in a context variable, and a crash throws its sandbox away.
+Nothing of one invocation may reach another except through a warm sandbox, exactly as in AWS: the process's
+environment is never touched, the World travels in a context variable, and a crash throws its sandbox away.
 """
 
 from __future__ import annotations
@@ -44,8 +44,7 @@ Remaining = Callable[[], float]
 
 
 def after_calls(count: int) -> Remaining:
-    """A remaining time that is ample for ``count`` questions and then used up: time runs out in the same place
-    of the same work in every run."""
+    """A remaining time that is ample for ``count`` questions, then used up: the same in every run."""
     left = [count]
 
     def remaining() -> float:
@@ -130,7 +129,7 @@ class Lambdas:
     """The functions of the world; ``simulator.lambdas``.
 
     - ``package``: where handlers are imported from; ``counts``: invocations by function name.
-    - ``time_limit``: asked with a function name before each invocation; what it returns tells the seconds that remain.
+    - ``time_limit``: asked with a name before each invocation; what it returns tells the seconds left.
     - ``runner``: when set, runs an invocation instead of this process (see ``runtime``).
     """
 
@@ -309,7 +308,7 @@ class Lambdas:
             return self._log_of[name]
 
     def environment(self, function: LambdaFunction, *, opt: Path | None = None) -> Mapping[str, str]:
-        """The variables of the template and those that AWS adds; ``/opt/...`` points to the extracted layers."""
+        """The template's variables and those of AWS; ``/opt/...`` points to the extracted layers."""
         variables = {key: str(value) for key, value in function.environment_vars.items()}
         rewritten = {
             key: str(self._in_layers(function, value)) if value.startswith("/opt/") else value
@@ -345,7 +344,7 @@ class Lambdas:
     # Asynchronous invocations
 
     def accept(self, function: LambdaFunction, payload: bytes) -> None:
-        """Queue an asynchronous invocation: retried twice, then sent to the function's failure destination."""
+        """Queue an asynchronous invocation: retried twice, then sent to the failure destination."""
         if len(payload) > _ASYNCHRONOUS_BYTES:
             raise ValueError("the event of an asynchronous invocation exceeds 1048576 bytes")
         self._engine.start(self._deliver(function, payload))

@@ -1,7 +1,8 @@
-"""Map states: items from the input or from S3, batches, bounded concurrency, tolerated failures, written results.
+"""Map states: items from the input or S3, batches, concurrency, tolerated failures, written results.
 
-A distributed Map's children are executions of their own that see none of the parent's variables; a failed child fails
-the whole only past the tolerated share. Source: "Distributed Map" of the Step Functions developer guide.
+A distributed Map's children are executions of their own that see none of the parent's variables; a failed
+child fails the whole only past the tolerated share. Source: "Distributed Map" of the Step Functions
+developer guide.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class MapWork:
         self,
         client: Callable[[str, Frame], Any],
         new_id: Callable[[], str],
-        ran: Callable[[MapRun], None],
+        ran: Callable[[MapRun, Frame], None],
         record: Callable[..., None],
     ) -> None:
         self._client = client
@@ -185,7 +186,7 @@ class MapWork:
             tolerated_count=limit("ToleratedFailureCount"),
             tolerated_percentage=limit("ToleratedFailurePercentage"),
         )
-        self._ran(run)
+        self._ran(run, frame)
         self._record(frame, "MapRunStarted", mapRunArn=run.arn)
         return run
 
@@ -248,8 +249,8 @@ class MapWork:
         if child.status == "FAILED" and run.is_beyond_tolerance():
             raise StateFailure(
                 "States.ExceedToleratedFailureThreshold",
-                "The specified tolerated failure threshold was exceeded"
-                f" ({run.failed_items()} of {run.total_items()} items failed; first: {child.error}: {child.cause})",
+                f"The specified tolerated failure threshold was exceeded: {run.failed_items()} of"
+                f" {run.total_items()} items failed, the last with {child.error}: {child.cause}",
             )
 
     async def _write(

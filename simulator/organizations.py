@@ -1,6 +1,7 @@
 """The Organization: units, service control policies, suspended accounts, disabled Regions.
 
-The tree itself is moto's; what follows from it for a request, and for stack sets when accounts come and go, is here.
+The tree itself is moto's; what follows from it for a request, and for stack sets when accounts come and go,
+is here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Organizations:
-    """The Organization of the world; ``simulator.organizations``. Without one, every question has its empty answer."""
+    """The Organization of the world, also when there is none; ``simulator.organizations``."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
@@ -32,7 +33,7 @@ class Organizations:
     def deny(
         self, target: str, actions: Sequence[str], *, condition: Mapping[str, Any] | None = None
     ) -> None:
-        """Attach a service control policy that denies ``actions`` in an account, a unit (path or id) or ``/`` (the root)."""
+        """Attach a service control policy that denies ``actions`` in an account, unit (path or id) or ``/``."""
         statement = {"Effect": "Deny", "Action": list(actions), "Resource": "*"}
         if condition:
             statement["Condition"] = dict(condition)
@@ -139,26 +140,7 @@ class Organizations:
 
 def install(simulator: Simulator, patches: Patches) -> None:
     """Tell stack sets of accounts that come and go; let delegated administrators read."""
-
-    def create_account(backend: OrganizationsBackend, **given: Any) -> dict[str, Any]:
-        status: dict[str, Any] = original_create(backend, **given)
-        _joined(status["CreateAccountStatus"]["AccountId"])
-        return status
-
-    def move_account(backend: OrganizationsBackend, **given: Any) -> None:
-        original_move(backend, **given)
-        account = given["AccountId"]
-        for one in stack_sets():
-            inside = account in {target for target, _ in one._targets()}
-            if inside:
-                one.account_joined(account)
-            else:
-                one.account_left(account)
-
-    def remove_account(backend: OrganizationsBackend, **given: str) -> None:
-        original_remove(backend, **given)
-        for one in stack_sets():
-            one.account_left(given["AccountId"])
+    _follow_accounts(patches)
 
     def backend_of(response: OrganizationsResponse) -> OrganizationsBackend:
         own = organizations_backends[response.current_account][response.partition]
@@ -166,20 +148,36 @@ def install(simulator: Simulator, patches: Patches) -> None:
         if organization is None or own.org is not None:
             return own
         above = organizations_backends[organization.management_account][response.partition]
-        delegated = {admin.account.id for admin in above.admins}
+        delegated = response.current_account in {admin.account.id for admin in above.admins}
         action = response._get_action()
-        reads = action.startswith(("List", "Describe"))
-        if above.org is not None and reads and response.current_account in delegated:
-            return above
-        if above.org is not None and action == "DescribeOrganization":
-            return above
-        return own
+        reads = delegated and action.startswith(("List", "Describe"))
+        return above if above.org is not None and (reads or action == "DescribeOrganization") else own
 
-    def _joined(account: str) -> None:
+    patches.set(OrganizationsResponse, "organizations_backend", property(backend_of))
+
+
+def _follow_accounts(patches: Patches) -> None:
+    """Deploy stack sets where accounts appear, and take them away where they leave."""
+
+    def create_account(backend: OrganizationsBackend, **given: Any) -> dict[str, Any]:
+        status: dict[str, Any] = original_create(backend, **given)
         for one in stack_sets():
-            one.account_joined(account)
+            one.account_joined(backend.accounts[-1].id)
+        return status
+
+    def move_account(backend: OrganizationsBackend, **given: Any) -> None:
+        original_move(backend, **given)
+        for one in stack_sets():
+            if one.reaches(given["AccountId"]):
+                one.account_joined(given["AccountId"])
+            else:
+                one.account_left(given["AccountId"])
+
+    def remove_account(backend: OrganizationsBackend, **given: str) -> None:
+        original_remove(backend, **given)
+        for one in stack_sets():
+            one.account_left(given["AccountId"])
 
     original_create = patches.set(OrganizationsBackend, "create_account", create_account)
     original_move = patches.set(OrganizationsBackend, "move_account", move_account)
     original_remove = patches.set(OrganizationsBackend, "remove_account_from_organization", remove_account)
-    patches.set(OrganizationsResponse, "organizations_backend", property(backend_of))

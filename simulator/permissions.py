@@ -1,7 +1,8 @@
 """Checks every call of every role against the policies that the templates gave it, and keeps what was asked.
 
-A call that the deployed role would not be allowed fails here as in AWS, and is listed; so is a right that nobody used.
-Roles without a policy of ours in moto (the operator, people) are not judged, only what binds their account is.
+A call that the deployed role would not be allowed fails here as in AWS, and is listed; so is a right that
+nobody used. Roles without a policy of ours in moto (the operator, people) are not judged, only what binds
+their account is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from moto.awslambda.models import LambdaFunction
 from moto.iam.models import Role
 from moto.s3.models import s3_backends
 from moto.sns.models import sns_backends
+from moto.stepfunctions.models import StateMachine
 
 from simulator import actions, iam, kms, policy
 from simulator.calls import Answer, Call, error_answer
@@ -46,6 +48,20 @@ _DISABLED = {
     "sts": ("InvalidClientTokenId", 403),
 }
 _GLOBAL = {"iam", "organizations"}
+# What a role must allow for traces and for the delivery of a state machine's log. Source: "X-Ray and Step
+# Functions" and "Logging using CloudWatch Logs" of the Step Functions developer guide.
+_TRACING = ("xray:PutTraceSegments", "xray:PutTelemetryRecords")
+_SAMPLING = ("xray:GetSamplingRules", "xray:GetSamplingTargets")
+_LOG_DELIVERY = (
+    "logs:CreateLogDelivery",
+    "logs:GetLogDelivery",
+    "logs:UpdateLogDelivery",
+    "logs:DeleteLogDelivery",
+    "logs:ListLogDeliveries",
+    "logs:PutResourcePolicy",
+    "logs:DescribeResourcePolicies",
+    "logs:DescribeLogGroups",
+)
 _HOT = {"ebs:GetSnapshotBlock", "ebs:PutSnapshotBlock"}
 
 
@@ -164,16 +180,25 @@ class Recorder:
         return reason if self.enforce else ""
 
     def runs(self, function: LambdaFunction) -> None:
-        """Note what the platform needs of a function's role at an invocation: its log group, its traces."""
-        account = function.role.split(":")[4]
-        identity = Identity("", "", account, function.role)
-        group = f"arn:aws:logs:{function.region}:{function.account_id}:log-group:/aws/lambda/{function.function_name}"
-        wanted = [
-            Need("logs:CreateLogStream", f"{group}:log-stream:x"),
-            Need("logs:PutLogEvents", f"{group}:log-stream:x"),
-        ]
+        """Note what the platform needs of a function's role: to write its log and its traces."""
+        place = f"{function.region}:{function.account_id}"
+        stream = f"arn:aws:logs:{place}:log-group:/aws/lambda/{function.function_name}:log-stream:x"
+        wanted = [Need("logs:CreateLogStream", stream), Need("logs:PutLogEvents", stream)]
         if function.tracing_config.get("Mode") == "Active":
-            wanted += [Need("xray:PutTraceSegments", "*"), Need("xray:PutTelemetryRecords", "*")]
+            wanted += [Need(action, "*") for action in _TRACING]
+        self._note_platform(function.role, wanted)
+
+    def executes(self, machine: StateMachine) -> None:
+        """Note what the platform needs of a state machine's role: to deliver its log and its traces."""
+        wanted = []
+        if machine.loggingConfiguration.get("level", "OFF") != "OFF":
+            wanted += [Need(action, "*") for action in _LOG_DELIVERY]
+        if machine.tracingConfiguration.get("enabled"):
+            wanted += [Need(action, "*") for action in (*_TRACING, *_SAMPLING)]
+        self._note_platform(machine.roleArn, wanted)
+
+    def _note_platform(self, role_arn: str, wanted: Iterable[Need]) -> None:
+        identity = Identity("", "", role_arn.split(":")[4], role_arn)
         for need in wanted:
             self._reason(identity, need, [], judged=True)
 

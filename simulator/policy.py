@@ -1,7 +1,8 @@
 """The IAM policy language: what a set of policy documents says about one request.
 
-An operator, key form or element that is not understood here raises; guessing would turn a missing permission into a
-passing test. Source: "Policy evaluation logic" and "IAM JSON policy elements" of the IAM user guide.
+An operator, key form or element that is not understood here raises; guessing would turn a missing
+permission into a passing test. Source: "Policy evaluation logic" and "IAM JSON policy elements" of the IAM
+user guide.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ def install(patches: Patches) -> None:
         classmethod(lambda cls, attr: attr in {"Arn", "Name", "StateMachineRevisionId"}),
     )
     patches.set(StateMachine, "get_cfn_attribute", _machine_attribute)
+    patches.set(StateMachine, "delete", _delete_machine)
     patches.set(Permission, "create_from_cloudformation_json", classmethod(_create_permission))
     patches.set(Permission, "update_from_cloudformation_json", classmethod(_update_permission))
     patches.set(Permission, "delete", _delete_permission)
@@ -257,7 +258,7 @@ _SETTLED: tuple[tuple[Any, Settle], ...] = (
     (ManagedPolicy, _settle_managed_policy),
     (InstanceProfile, _nothing),
 )
-# moto's update of these does what CloudFormation does; of the others it is missing, or replaces what must stay.
+# moto's update of these does what CloudFormation does; others have none, or replace what must stay.
 _MISREAD: dict[Any, tuple[str, ...]] = {Key: ("Tags",)}  # moto takes a template's tags for the API's
 
 _SOUND_UPDATES = (FakeBucket, LambdaFunction, InlinePolicy)
@@ -300,6 +301,10 @@ def _update_machine(
         logging_configuration=_lower(properties.get("LoggingConfiguration")),
         tracing_configuration=_lower(properties.get("TracingConfiguration")),
     )
+
+
+def _delete_machine(machine: StateMachine, account_id: str, region_name: str) -> None:
+    _machines(account_id, region_name).delete_state_machine(machine.arn)
 
 
 def _machines(account: str, region: str) -> Any:

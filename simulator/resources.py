@@ -1,7 +1,7 @@
 """CloudFormation resource types that moto does not have.
 
-Each type is created, changed and deleted by the service's own API, so that what a template says is what a caller
-finds. moto looks for direct subclasses of its model class, hence the mixin.
+Each type is created, changed and deleted by the service's own API, so that what a template says is what a
+caller finds. moto looks for direct subclasses of its model class, hence the mixin.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import random
 import string
 from typing import Any, ClassVar
 
+from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.common_models import CloudFormationModel
 
 Properties = dict[str, Any]
@@ -174,7 +175,23 @@ class CompositeAlarm(Resource, CloudFormationModel):  # type: ignore[misc]
     NAME = "AlarmName"
 
     def create(self) -> None:
-        self.client("cloudwatch").put_composite_alarm(**_without_tags(self.properties), AlarmName=self.id)
+        properties = self.properties
+        cloudwatch_backends[self.account][self.region].put_metric_alarm(  # moto has no other way to make one
+            name=self.id,
+            namespace="",
+            metric_name="",
+            comparison_operator="",
+            evaluation_periods=0,
+            period=0,
+            threshold=0,
+            statistic="",
+            description=properties.get("AlarmDescription", ""),
+            dimensions=[],
+            alarm_actions=properties.get("AlarmActions", []),
+            ok_actions=properties.get("OKActions", []),
+            insufficient_data_actions=properties.get("InsufficientDataActions", []),
+            rule=properties["AlarmRule"],
+        )
         self.attributes = {"Arn": f"arn:aws:cloudwatch:{self.region}:{self.account}:alarm:{self.id}"}
 
     def remove(self) -> None:

@@ -205,12 +205,21 @@ def install(simulator: Simulator, patches: Patches) -> None:
 
     def create(backend: EventBridgeSchedulerBackend, **given: Any) -> Schedule:
         check(given["schedule_expression"])
+        backend.get_schedule_group(given.get("group_name"))  # refuses a group that does not exist
         made: Schedule = original_create(backend, **given)
         simulator.schedules.arm(made)
         return made
 
+    def delete_group(backend: EventBridgeSchedulerBackend, name: str | None) -> None:
+        for schedule in backend.get_schedule_group(name).schedules.values():
+            simulator.schedules.disarm(schedule.arn)
+        original_delete_group(backend, name)
+
     def update(backend: EventBridgeSchedulerBackend, **given: Any) -> Any:
         check(given["schedule_expression"])
+        given["state"] = (
+            given.get("state") or "ENABLED"
+        )  # an update without a state enables, as creation does
         result = original_update(backend, **given)
         simulator.schedules.arm(find(backend, given.get("group_name"), given["name"]))
         return result
@@ -222,3 +231,4 @@ def install(simulator: Simulator, patches: Patches) -> None:
     original_create = patches.set(EventBridgeSchedulerBackend, "create_schedule", create)
     original_update = patches.set(EventBridgeSchedulerBackend, "update_schedule", update)
     original_delete = patches.set(EventBridgeSchedulerBackend, "delete_schedule", delete)
+    original_delete_group = patches.set(EventBridgeSchedulerBackend, "delete_schedule_group", delete_group)

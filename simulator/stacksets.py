@@ -1,7 +1,7 @@
-"""Stack sets with service-managed permissions: a template in every account of organizational units, also in accounts
-that appear later.
+"""Stack sets: a template in every account of organizational units, also in accounts that appear later.
 
-The instances are ordinary stacks of their accounts, so that what they create is found, changed and deleted there.
+The instances are ordinary stacks of their accounts, so that what they create is found, changed and deleted
+there.
 """
 
 from __future__ import annotations
@@ -35,9 +35,13 @@ class StackSet(Resource, CloudFormationModel):  # type: ignore[misc]
         for account, region in list(self.instances):
             self._delete_instance(account, region)
 
+    def reaches(self, account: str) -> bool:
+        """Whether an account is a target of the set as it is now."""
+        return account in {target for target, _ in self._targets()}
+
     def account_joined(self, account: str) -> None:
         """Deploy into an account that appeared in, or moved to, a unit of the set."""
-        if self._is_automatic() and account in {target for target, _ in self._targets()}:
+        if self._is_automatic() and self.reaches(account):
             self.deploy()
 
     def account_left(self, account: str) -> None:

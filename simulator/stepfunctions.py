@@ -1,7 +1,8 @@
-"""Step Functions: state machines and executions behind moto's API, run by our own interpreter of the language.
+"""Step Functions: state machines and executions behind moto's API, run by our own interpreter.
 
 moto keeps machines, tags and names; executions live here. The interpreter that moto embeds knows neither
-JSONata, batches, tolerated failures nor virtual time, and holds a thread per branch; see ``asl`` for the one used.
+JSONata, batches, tolerated failures nor virtual time, and holds a thread per branch; see ``asl`` for the
+one used.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ class Executions:
         self._ends: dict[str, Future[Execution]] = {}
         self._identities: dict[str, Identity] = {}
         self._clients: dict[tuple[str, str, str], Any] = {}
+        self._checked_machines: set[tuple[str, str, str]] = set()
         self.map_runs: dict[str, MapRun] = {}
         self.tasks = Tasks(simulator, engine, self)
         self._maps = MapWork(self.client, self.new_id, self._note_map_run, self.record)
@@ -247,8 +249,20 @@ class Executions:
         """A seeded UUID."""
         return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
 
-    def _note_map_run(self, run: MapRun) -> None:
+    def note_machine(self, machine: StateMachine) -> None:
+        """Check once what the platform needs of a machine's role."""
+        key = (machine.arn, machine.definition, json.dumps(machine.loggingConfiguration))
+        if key not in self._checked_machines:
+            self._checked_machines.add(key)
+            self._simulator.recorder.executes(machine)
+
+    def _note_map_run(self, run: MapRun, frame: Frame) -> None:
         self.map_runs[run.arn] = run
+        execution = frame.execution
+        key = self.identity(execution).access_key
+        reason = self._simulator.recorder.authorize(key, "states:StartExecution", execution.state_machine_arn)
+        if reason:
+            raise StateFailure("States.Permissions", reason)
 
     # Identity
 
@@ -326,6 +340,7 @@ class _Backend(StepFunctionBackend):  # type: ignore[misc]
             definition=definitions.load(machine.definition),
         )
         machine.executions.append(execution)
+        self.executions.note_machine(machine)
         self.executions.begin(execution)
         return execution
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
 
-import simulator
+from holdfast.errors import ConfigurationError
 from simulator.deploy import archive
-from simulator.simulator import Simulator
+from simulator.simulator import Simulator, current
 from simulator.world import World
 
 BACKUP = "111111111111"
@@ -23,10 +24,12 @@ REGION = "eu-central-1"
 @pytest.fixture
 def sim(tmp_path: Path) -> Iterator[Simulator]:
     """A world with one account and two Regions."""
-    with simulator.open(
-        tmp_path / "world", World(backup_account=BACKUP, regions=(REGION, "eu-west-1"))
-    ) as opened:
+    opened = Simulator(tmp_path / "world", World(backup_account=BACKUP, regions=(REGION, "eu-west-1")))
+    try:
         yield opened
+    finally:
+        with suppress(ConfigurationError):  # the test closed it
+            current().close()
 
 
 @pytest.fixture
@@ -52,7 +55,11 @@ def trust(service: str) -> dict[str, Any]:
     return {
         "Version": "2012-10-17",
         "Statement": [
-            {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": f"{service}.amazonaws.com"}}
+            {
+                "Effect": "Allow",
+                "Action": "sts:AssumeRole",
+                "Principal": {"Service": f"{service}.amazonaws.com"},
+            }
         ],
     }
 
@@ -72,7 +79,9 @@ def role(service: str, *statements: dict[str, Any]) -> dict[str, Any]:
 class Stack:
     """A template that a test composes, and its deployment."""
 
-    def __init__(self, sim: Simulator, *, account: str = BACKUP, region: str = REGION, name: str = "Stack") -> None:
+    def __init__(
+        self, sim: Simulator, *, account: str = BACKUP, region: str = REGION, name: str = "Stack"
+    ) -> None:
         self.sim, self.account, self.region, self.name = sim, account, region, name
         self.resources: dict[str, Any] = {}
         self.outputs: dict[str, Any] = {}
@@ -104,7 +113,7 @@ class Stack:
 
     def machine(self, name: str, definition: dict[str, Any], *statements: dict[str, Any]) -> str:
         """A state machine; returns its ARN-to-be."""
-        invoke = {"Action": "lambda:InvokeFunction", "Resource": "*"}
+        invoke = {"Action": ["lambda:InvokeFunction", "states:StartExecution"], "Resource": "*"}
         self.resources[f"{name}Role"] = role("states", invoke, *statements)
         self.resources[name] = {
             "Type": "AWS::StepFunctions::StateMachine",
@@ -134,7 +143,9 @@ class Stack:
         """Run a state machine of the stack to its end."""
         client = self.sim.control.client("stepfunctions", self.account, self.region)
         arn = f"arn:aws:states:{self.region}:{self.account}:stateMachine:{machine}"
-        started = client.start_execution(stateMachineArn=arn, input=json.dumps(value if value is not None else {}))
+        started = client.start_execution(
+            stateMachineArn=arn, input=json.dumps(value if value is not None else {})
+        )
         return self.sim.executions.wait(started["executionArn"])
 
 

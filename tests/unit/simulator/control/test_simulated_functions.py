@@ -217,7 +217,7 @@ def test_a_handler_that_the_asset_does_not_hold_cannot_be_imported(stack, functi
 
 
 @pytest.mark.parametrize(
-    ("source", "error"),
+    "source, error",
     [
         ("return 'x' * (7 * 1024 * 1024)", "Function.ResponseSizeTooLarge"),
         ("return {1, 2}", "Runtime.MarshalError"),
@@ -281,7 +281,11 @@ def test_reserved_concurrency_throttles(stack, functions):
     caught = [{"ErrorEquals": ["Lambda.TooManyRequestsException"], "Next": "Release"}]
     states = {
         "Try": {**invoke, "Arguments": {"FunctionName": "waits"}, "Catch": caught},
-        "Release": {**invoke, "Arguments": {"FunctionName": "release"}, "Output": "{% $states.result.Payload %}"},
+        "Release": {
+            **invoke,
+            "Arguments": {"FunctionName": "release"},
+            "Output": "{% $states.result.Payload %}",
+        },
     }
     stack.machine("Machine", {"StartAt": "Try", "States": states})
     stack.deploy()

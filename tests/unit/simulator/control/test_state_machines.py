@@ -101,9 +101,14 @@ def test_an_error_that_no_retrier_names_is_caught_with_its_cause(stack, function
         "Assign": {"reason": "{% $parse($states.errorOutput.Cause).errorMessage %}"},
     }
     retry = {"ErrorEquals": ["TransientError"]}
-    tell = {"Type": "Pass", "Output": {"because": "{% $reason %}", "error": "{% $states.input.Error %}"}, "End": True}
+    tell = {
+        "Type": "Pass",
+        "Output": {"because": "{% $reason %}", "error": "{% $states.input.Error %}"},
+        "End": True,
+    }
     stack.machine(
-        "Machine", {"StartAt": "Try", "States": {"Try": invoke("fragile", Retry=[retry], Catch=[caught]), "Tell": tell}}
+        "Machine",
+        {"StartAt": "Try", "States": {"Try": invoke("fragile", Retry=[retry], Catch=[caught]), "Tell": tell}},
     )
     stack.deploy()
 
@@ -150,7 +155,9 @@ def test_a_distributed_map_reads_jsonl_batches_items_and_writes_results(stack, f
     stack.machine("Machine", one_state(state), OBJECTS)
     stack.deploy()
     s3 = stack.sim.control.client("s3", stack.account, stack.region)
-    s3.put_object(Bucket="work", Key="items.jsonl", Body="\n".join(json.dumps({"number": n}) for n in range(7)))
+    s3.put_object(
+        Bucket="work", Key="items.jsonl", Body="\n".join(json.dumps({"number": n}) for n in range(7))
+    )
 
     execution = stack.run("Machine", {"key": "items.jsonl", "factor": 10})
 
@@ -182,7 +189,7 @@ def test_a_missing_item_file_has_the_service_error_name(stack, functions):
 
 
 @pytest.mark.parametrize(
-    ("rule", "failures", "status"),
+    "rule, failures, status",
     [
         ({}, 0, "SUCCEEDED"),
         ({}, 1, "FAILED"),
@@ -212,7 +219,9 @@ def test_failed_children_are_listed_with_their_errors(stack, functions):
     stack.function("picky", functions(picky=picky))
     stack.add(Work={"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "work"}})
     writer = {"Resource": "arn:aws:states:::s3:putObject", "Arguments": {"Bucket": "work", "Prefix": "out"}}
-    state = distributed("picky", Items="{% $states.input %}", ToleratedFailurePercentage=100, ResultWriter=writer)
+    state = distributed(
+        "picky", Items="{% $states.input %}", ToleratedFailurePercentage=100, ResultWriter=writer
+    )
     stack.machine("Machine", one_state(state), OBJECTS)
     stack.deploy()
 
@@ -222,7 +231,11 @@ def test_failed_children_are_listed_with_their_errors(stack, functions):
     manifest_key = json.loads(execution.output)["ResultWriterDetails"]["Key"]
     files = json.loads(s3.get_object(Bucket="work", Key=manifest_key)["Body"].read())["ResultFiles"]
     [row] = json.loads(s3.get_object(Bucket="work", Key=files["FAILED"][0]["Key"])["Body"].read())
-    assert (row["Status"], row["Error"], json.loads(row["Input"])) == ("FAILED", "ValueError", {"fails": True})
+    assert (row["Status"], row["Error"], json.loads(row["Input"])) == (
+        "FAILED",
+        "ValueError",
+        {"fails": True},
+    )
 
 
 def test_children_of_a_distributed_map_do_not_see_the_variables_of_their_parent(stack, functions):
@@ -273,7 +286,8 @@ def test_concurrent_waits_overlap(stack):
     item = one_state({"Type": "Wait", "Seconds": "{% $states.input %}", "End": True})
     processor = {"ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}, **item}
     stack.machine(
-        "Machine", one_state({"Type": "Map", "Items": "{% $states.input %}", "ItemProcessor": processor, "End": True})
+        "Machine",
+        one_state({"Type": "Map", "Items": "{% $states.input %}", "ItemProcessor": processor, "End": True}),
     )
     stack.deploy()
 
@@ -303,7 +317,9 @@ def test_a_parallel_state_joins_its_branches(stack):
 
 
 def test_an_expression_that_yields_nothing_is_an_error(stack):
-    stack.machine("Machine", one_state({"Type": "Pass", "Output": {"a": "{% $states.input.b %}"}, "End": True}))
+    stack.machine(
+        "Machine", one_state({"Type": "Pass", "Output": {"a": "{% $states.input.b %}"}, "End": True})
+    )
     stack.deploy()
 
     assert stack.run("Machine", {"b": None}).output == '{"a": null}'
@@ -311,7 +327,9 @@ def test_an_expression_that_yields_nothing_is_an_error(stack):
 
 
 def test_output_beyond_the_quota_is_refused(stack):
-    stack.machine("Machine", one_state({"Type": "Pass", "Output": "{% $pad('', 300000, 'x') %}", "End": True}))
+    stack.machine(
+        "Machine", one_state({"Type": "Pass", "Output": "{% $pad('', 300000, 'x') %}", "End": True})
+    )
     stack.deploy()
 
     assert stack.run("Machine").error == "States.DataLimitExceeded"
@@ -371,7 +389,7 @@ REPORT = """
 
 
 @pytest.mark.parametrize(
-    ("fails", "expected"), [(False, {"cell": "done"}), (True, {"Error": "CellFailed", "Cause": "storm"})]
+    "fails, expected", [(False, {"cell": "done"}), (True, {"Error": "CellFailed", "Cause": "storm"})]
 )
 def test_a_cell_in_another_region_answers_the_token_of_the_hub(stack, new_stack, functions, fails, expected):
     asset = functions(start=START, report=REPORT)
@@ -383,7 +401,9 @@ def test_a_cell_in_another_region_answers_the_token_of_the_hub(stack, new_stack,
     tokens = {"Action": ["states:SendTaskSuccess", "states:SendTaskFailure"], "Resource": "*"}
     cell.function("report", asset, tokens)
     wait = {"Type": "Wait", "Seconds": 600, "Output": {"token": "{% $states.input.token %}", "fails": fails}}
-    cell.machine("Cell", {"StartAt": "Work", "States": {"Work": wait | {"Next": "Report"}, "Report": invoke("report")}})
+    cell.machine(
+        "Cell", {"StartAt": "Work", "States": {"Work": wait | {"Next": "Report"}, "Report": invoke("report")}}
+    )
     cell.deploy()
 
     execution = stack.run("Hub")
@@ -399,7 +419,10 @@ def test_a_token_is_not_known_in_another_region(stack, sim):
 
 
 def test_a_nested_execution_is_waited_for(stack):
-    stack.machine("Child", one_state({"Type": "Wait", "Seconds": 30, "Output": {"n": "{% $states.input.n + 1 %}"}, "End": True}))
+    stack.machine(
+        "Child",
+        one_state({"Type": "Wait", "Seconds": 30, "Output": {"n": "{% $states.input.n + 1 %}"}, "End": True}),
+    )
     nested = {
         "Type": "Task",
         "Resource": "arn:aws:states:::states:startExecution.sync:2",
@@ -516,13 +539,19 @@ def test_time_stands_still_between_steps_when_it_does_not_flow(stack, sim):
 
 
 @pytest.mark.parametrize(
-    ("definition", "complaint"),
+    "definition, complaint",
     [
         ({"StartAt": "A", "States": {"A": {"Type": "Pass", "Next": "B"}}}, "no state 'B'"),
         ({"StartAt": "A", "States": {"A": {"Type": "Pass", "InputPath": "$", "End": True}}}, "InputPath"),
         ({"StartAt": "A", "States": {"A": {"Type": "Pass", "Output": "{% $$( %}", "End": True}}}, "A"),
         ({"StartAt": "A", "QueryLanguage": "JSONPath", "States": {"A": {"Type": "Succeed"}}}, "JSONata"),
-        ({"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "arn:aws:states:::glue:x", "End": True}}}, "glue"),
+        (
+            {
+                "StartAt": "A",
+                "States": {"A": {"Type": "Task", "Resource": "arn:aws:states:::glue:x", "End": True}},
+            },
+            "glue",
+        ),
     ],
 )
 def test_a_definition_that_cannot_run_is_refused(stack, definition, complaint):
