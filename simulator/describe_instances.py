@@ -182,7 +182,6 @@ def _instance(instance: Instance) -> str:
             platform=instance.platform,
             platformDetails="Windows" if windows else "Linux/UNIX",
             usageOperation="RunInstances:0002" if windows else "RunInstances",
-            usageOperationUpdateTime=instance.launch_time,
         ),
         f"<monitoring>{_element('state', instance.monitoring_state)}</monitoring>",
         _network(instance) if alive else "",

@@ -12,6 +12,7 @@ import hmac
 import itertools
 import json
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -48,6 +49,7 @@ class EbsDirect:
     def __init__(self, store: ElasticBlockStore) -> None:
         self._store = store
         self._lists = itertools.count(1)
+        self._starting = threading.Lock()
 
     def answer(
         self, account: str, region: str, method: str, path: str, query: str, headers: Headers, body: bytes
@@ -175,15 +177,16 @@ class EbsDirect:
         tokens: dict[str, tuple[str, str]] = backend.__dict__.setdefault("start_snapshot_tokens", {})
         token = request.pop("ClientToken", "")
         asked = json.dumps(request, sort_keys=True)
-        if token in tokens:
-            before, snapshot_id = tokens[token]
-            if before != asked or snapshot_id not in backend.snapshots:
-                message = "The client token was used with other parameters"
-                raise EbsRefusal("ConflictException", "", message)
-            return _json(201, self._description(backend.snapshots[snapshot_id]))
-        snapshot = self._new_snapshot(account, region, request)
-        if token:
-            tokens[token] = (asked, snapshot.id)
+        with self._starting:
+            if token in tokens:
+                before, snapshot_id = tokens[token]
+                if before != asked or snapshot_id not in backend.snapshots:
+                    message = "The client token was used with other parameters"
+                    raise EbsRefusal("ConflictException", "", message)
+                return _json(201, self._description(backend.snapshots[snapshot_id]))
+            snapshot = self._new_snapshot(account, region, request)
+            if token:
+                tokens[token] = (asked, snapshot.id)
         return _json(201, self._description(snapshot))
 
     def _new_snapshot(self, account: str, region: str, request: dict[str, Any]) -> Snapshot:

@@ -7,6 +7,7 @@ on it.
 from __future__ import annotations
 
 import contextvars
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ from simulator.patches import Patches
 from simulator.snapshots import page_of, require_key, require_readable
 
 _patches = Patches()
+_creating = threading.RLock()
 
 # Iops and throughput by device of the RunInstances call in progress; moto drops them on the way.
 _performance: contextvars.ContextVar[dict[str, dict[str, Any]]] = contextvars.ContextVar("performance")
@@ -62,11 +64,13 @@ def _once(create: Callable[[Any], ActionResult], kind: str) -> Callable[[Any], A
         token = response._get_param("ClientToken")
         if not token:
             return create(response)
-        made = response.ec2_backend.__dict__.setdefault("client_tokens", {})
-        if (kind, token) not in made:
-            made[kind, token] = create(response)
-        result: ActionResult = made[kind, token]
-        return result
+        made: dict[tuple[str, str], ActionResult] = response.ec2_backend.__dict__.setdefault(
+            "client_tokens", {}
+        )
+        with _creating:
+            if (kind, token) not in made:
+                made[kind, token] = create(response)
+        return made[kind, token]
 
     return call
 
@@ -295,11 +299,13 @@ def _install_instances() -> None:
 
     def get_instance(backend: Any, instance_id: str) -> Instance:
         # moto searches all instances for each of the calls that concern one.
-        index = backend.__dict__.setdefault("instances_by_id", {})
+        index: dict[str, Instance] = backend.__dict__.setdefault("instances_by_id", {})
         if instance_id not in index:
-            index[instance_id] = original_get(backend, instance_id)
-        instance: Instance = index[instance_id]
-        return instance
+            newest_first = reversed(list(backend.reservations.values()))
+            found = (one for reservation in newest_first for one in reservation.instances)
+            instance = next((one for one in found if one.id == instance_id), None)
+            index[instance_id] = instance or original_get(backend, instance_id)
+        return index[instance_id]
 
     _patches.set(InstanceResponse, "_parse_block_device_mapping", parse_mappings)
     _patches.set(

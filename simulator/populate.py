@@ -160,9 +160,8 @@ def _build_instance(simulator: Any, described: Instance, name: str) -> None:
             base64.b64encode(described.user_data.encode()).decode() if described.user_data else None,
             [_group(backend, group) for group in described.security_groups],
             instance_type=described.type,
-            is_instance_type_default=False,
+            is_instance_type_default=True,  # moto compares with hundreds of types otherwise
             region_name=region,
-            placement=zone,
             key_name=described.key_name or None,
             subnet_id=_subnet(backend, zone),
             nics=[],

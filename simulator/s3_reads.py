@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from urllib.parse import parse_qs, unquote
 
 from moto.iam.access_control import PermissionResult
-from moto.s3.models import FakeBucket, s3_backends
+from moto.s3.models import FakeBucket
 from moto.s3.utils import ARCHIVE_STORAGE_CLASSES
 
 from simulator.calls import Answer
 from simulator.s3 import StoredKey
+from simulator.s3_rules import find_bucket
 
 _RANGE = re.compile(r"^bytes=(\d+)-(\d*)$")
 _DECIDED_ELSEWHERE = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
@@ -28,8 +29,10 @@ def answer(path: str, query: str, headers: Mapping[str, str]) -> Answer | None:
     if wanted.keys() - {"versionId", "x-id"} or any(name in headers for name in _DECIDED_ELSEWHERE):
         return None
     bucket_name, _, key_name = path.lstrip("/").partition("/")
-    bucket = _bucket(bucket_name)
+    bucket = find_bucket(bucket_name)
     if bucket is None or not key_name or _is_denied(bucket, path.lstrip("/")):
+        return None
+    if headers.get("x-amz-expected-bucket-owner", bucket.account_id) != bucket.account_id:
         return None
     key = _version(bucket, unquote(key_name), wanted.get("versionId", [""])[0])
     if key is None or key.encryption == "aws:kms" or key.storage_class in ARCHIVE_STORAGE_CLASSES:
@@ -63,14 +66,6 @@ def _content(key: StoredKey, headers: Mapping[str, str]) -> Answer | None:
     if headers.get("x-amz-checksum-mode", "").upper() == "ENABLED" and key.checksum_algorithm:
         told[f"x-amz-checksum-{key.checksum_algorithm.lower()}"] = str(key.checksum_value)
     return 200, told, content
-
-
-def _bucket(name: str) -> FakeBucket | None:
-    for account in list(s3_backends):
-        for backend in list(s3_backends[account].values()):
-            if name in backend.buckets:
-                return backend.buckets[name]
-    return None
 
 
 def _is_denied(bucket: FakeBucket, resource: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 from moto.core.utils import utcnow
 from moto.iam.access_control import IAMPolicy
 from moto.s3.exceptions import S3ClientError
-from moto.s3.models import FakeBucket
+from moto.s3.models import FakeBucket, s3_backends
 from moto.s3.responses import S3Response
 
 from simulator import checksums, kms
+from simulator.calls import Answer, error_answer
 from simulator.patches import Patches
 
 _patches = Patches()
@@ -30,8 +32,11 @@ def install() -> None:
     _patches.set(S3Response, "_get_checksum", _verified_checksum)
     for name in ("put_object", "upload_part", "get_object"):
         _patches.set(S3Response, name, _with_usable_key(vars(S3Response)[name]))
+    _patches.set(S3Response, "put_object", _one_after_another(vars(S3Response)["put_object"]))
     _patches.set(S3Response, "put_object_retention", _never_looser(vars(S3Response)["put_object_retention"]))
     _patches.set(FakeBucket, "get_permission", _permission)
+    for name in ("_key_response", "_bucket_response"):
+        _patches.set(S3Response, name, _of_expected_owner(vars(S3Response)[name]))
 
 
 def uninstall() -> None:
@@ -111,6 +116,49 @@ def _with_usable_key(original: Callable[[S3Response], Any]) -> Callable[[S3Respo
             )
             require_usable_key(asked, key_id, account, bucket.region_name or region)
         return original(response)
+
+    return call
+
+
+def _of_expected_owner(original: Callable[..., Any]) -> Callable[..., Any]:
+    def call(response: S3Response, *arguments: Any) -> Any:
+        expected = response.headers.get("x-amz-expected-bucket-owner")
+        bucket = find_bucket(response.bucket_name) if expected else None
+        if bucket is not None and bucket.account_id != expected:
+            raise S3ClientError("AccessDenied", "The bucket does not belong to the expected account.")
+        return original(response, *arguments)
+
+    return call
+
+
+def find_bucket(name: str) -> FakeBucket | None:
+    """A bucket of any account."""
+    for account in list(s3_backends):
+        for backend in list(s3_backends[account].values()):
+            if name in backend.buckets:
+                return backend.buckets[name]
+    return None
+
+
+def wrong_region(path: str, region: str) -> Answer | None:
+    """The refusal of a path-style request that was signed for another Region than its bucket's, else None."""
+    bucket = find_bucket(path.lstrip("/").partition("/")[0])
+    if bucket is None or bucket.region_name == region:
+        return None
+    expected = bucket.region_name
+    message = f"The authorization header is malformed; the region '{region}' is wrong; expecting '{expected}'"
+    status, headers, body = error_answer("s3", "AuthorizationHeaderMalformed", message, 400)
+    named = body.replace(b"</Error>", f"<Region>{expected}</Region></Error>".encode())
+    return status, headers | {"x-amz-bucket-region": expected}, named
+
+
+def _one_after_another(original: Callable[[S3Response], Any]) -> Callable[[S3Response], Any]:
+    """Let the condition of a write hold until it is written, also against writers in other threads."""
+    turns = [threading.RLock() for _ in range(64)]
+
+    def call(response: S3Response) -> Any:
+        with turns[hash((response.bucket_name, response.parse_key_name())) % len(turns)]:
+            return original(response)
 
     return call
 

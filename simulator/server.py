@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
-from simulator import calls, s3_reads
+from simulator import calls, s3_reads, s3_rules
 from simulator.calls import Answer, Call
 from simulator.faults import SimulatedCrash
 from simulator.signature import SignatureRefused, check
@@ -106,24 +106,26 @@ class LoopbackServer:
             body=b"" if service in ("ebs", "s3") and method != "POST" else body,
         )
 
-        def work() -> Answer:
-            if service == "ebs":
-                answer: Answer = simulator.ebs_direct.answer(
-                    call.account, call.region, method, path, query, headers, body
-                )
-                return answer
-            if service == "s3" and method == "GET" and (read := s3_reads.answer(path, query, headers)):
-                return read
-            return self._hand_over(request)
-
         try:
-            answer: Answer = simulator.answer(call, work, content_type)
+            answer: Answer = simulator.answer(call, lambda: self._work(call, request), content_type)
         except (ConnectionError, SimulatedCrash):
             raise
         except Exception:  # noqa: BLE001 a gap in the simulation is answered, or the client would wait for ever
             _LOG.exception("%s failed", call.name)
             return calls.error_answer(service, "InternalFailure", "see the log", 500, content_type)
         return answer
+
+    def _work(self, call: Call, request: Request) -> Answer:
+        method, path, query, headers, body = request
+        found: Answer | None = None
+        if call.service == "ebs":
+            direct = self._simulator.ebs_direct
+            found = direct.answer(call.account, call.region, method, path, query, headers, body)
+        elif call.service == "s3":
+            found = s3_rules.wrong_region(path, call.region)
+            if found is None and method == "GET":
+                found = s3_reads.answer(path, query, headers)
+        return found or self._hand_over(request)
 
     def _hand_over(self, request: Request) -> Answer:
         environ = _environ(request, self._listener.getsockname()[1])

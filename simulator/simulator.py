@@ -11,6 +11,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -73,29 +74,22 @@ class Simulator:
                 "another simulated AWS is open in this process", resource=str(_open.directory)
             )
         self.directory = directory.resolve()
-        self._lock = state.DirectoryLock(self.directory)
-        try:
+        with ExitStack() as undone:
+            self._lock = state.DirectoryLock(self.directory)
+            undone.callback(self._lock.release)
             saved = state.load(self.directory)
             if saved is None and world is None:
                 message = "there is no simulated AWS in this directory"
-                raise ConfigurationError(
-                    message, resource=str(directory), remedy="Create one from a world file."
-                )
+                raise ConfigurationError(message, resource=str(directory), remedy="Create one from a world.")
             if saved is not None and world is not None:
                 message = "the directory already holds a simulated AWS"
-                raise ConfigurationError(
-                    message, resource=str(directory), remedy="Choose an empty directory."
-                )
+                raise ConfigurationError(message, resource=str(directory), remedy="Choose an empty one.")
             self._compose(saved, world)
+            undone.callback(self.ebs.close)
             _open = self
-        except BaseException:
-            self._lock.release()
-            raise
-        try:
-            self._start(saved)
-        except BaseException:
-            self._stop()
-            raise
+            undone.callback(_forget)
+            self._start(saved, undone)
+            self._undone = undone.pop_all()
 
     def _compose(self, saved: state.Saved | None, world: World | None) -> None:
         self.world: World = saved.world if saved else world  # type: ignore[assignment]
@@ -112,9 +106,9 @@ class Simulator:
         self.quotas = Quotas(self.world.ebs.requests_per_second)
         self._counting = threading.Lock()
 
-    def _start(self, saved: state.Saved | None) -> None:
+    def _start(self, saved: state.Saved | None, undone: ExitStack) -> None:
         os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
-        self._mock = mock_aws(
+        mock = mock_aws(
             config={
                 "core": {"mock_credentials": True, "reset_boto3_session": True},
                 "stepfunctions": {"execute_state_machine": True},
@@ -122,15 +116,21 @@ class Simulator:
                 "iam": {"load_aws_managed_policies": False},
             }
         )
-        self._mock.start()
+        mock.start()
+        undone.callback(mock.stop)
         clock.govern_moto(self.clock)
-        BotocoreStubber.__call__ = _answer_in_process
+        undone.callback(clock.release_moto)
         for part in (kms, ec2, ebs, s3):
+            undone.callback(part.uninstall)
             part.install(self)
+        BotocoreStubber.__call__ = _answer_in_process
+        undone.callback(setattr, BotocoreStubber, "__call__", _moto_stub)
         if saved is not None:
             state.restore_backends(self, saved)
         self.server = LoopbackServer(self)
+        undone.callback(self.server.close)
         self.endpoints: dict[str, str] = {"ebs": self.server.url, "s3": self.server.url}
+        undone.callback(control.uninstall, self)
         control.install(self)
         if saved is None:
             populate.build(self)
@@ -186,6 +186,10 @@ class Simulator:
             return calls.throttle_answer(call.service, content_type)
         return next((refusal for guard in self.guards if (refusal := guard(call))), None)
 
+    def serve(self) -> str:
+        """The URL under which every service answers other programs on 127.0.0.1."""
+        return self.server.url
+
     # Time
 
     def advance_to(self, instant: datetime) -> None:
@@ -199,26 +203,12 @@ class Simulator:
         state.save(self)
 
     def close(self) -> None:
-        """Save and release the directory."""
+        """Save and release the directory; requests over loopback end first."""
+        self.server.close()
         try:
             self.save()
         finally:
-            self._stop()
-
-    def _stop(self) -> None:
-        global _open
-        _open = None
-        control.uninstall(self)
-        if server := getattr(self, "server", None):
-            server.close()
-        BotocoreStubber.__call__ = _moto_stub
-        for part in (s3, ebs, ec2, kms):
-            part.uninstall()
-        clock.release_moto()
-        if getattr(self, "_mock", None):
-            self._mock.stop()
-        self.ebs.close()
-        self._lock.release()
+            self._undone.close()
 
     def __enter__(self) -> Simulator:
         return self
@@ -227,6 +217,11 @@ class Simulator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _forget() -> None:
+    global _open
+    _open = None
 
 
 def current() -> Simulator:
