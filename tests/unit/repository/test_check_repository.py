@@ -148,6 +148,33 @@ def test_a_row_that_its_pack_does_not_confirm_is_damage(scene: Scene):
     assert "not in the directory" in damage.message
 
 
+def test_a_page_that_many_points_share_is_read_once():
+    store = MemoryStore()
+    repository = make_repository(store)
+    ids = SeededIds()
+    content = {index: block(index, compressible=True) for index in range(0, 640, 64)}
+    ref = write_segment(repository, content, ids=ids)
+    for number in range(8):
+        changed = {0: block(("new", number), compressible=True)}
+        ref = write_segment(repository, changed, previous=ref, ids=ids)
+        commit(repository, make_manifest({0: ref}, point_id=f"p{number}"))
+    store.reads.clear()
+    assert repository.check().sound
+    assert len([key for key, _ in store.reads if key.startswith("maps/")]) == 8 + 8 + 1
+
+
+def test_every_damaged_page_is_found(scene: Scene):
+    ref = scene.refs[2]
+    content = bytearray(scene.store.objects[ref.key])
+    for row in scene.repository.load_map(ref).table.rows.values():
+        content[row.offset + 3] ^= 1
+    scene.store.objects[ref.key] = bytes(content)
+    pages = scene.repository.check()
+    assert [damage.key for damage in pages.damages] == [ref.key]
+    scene.store.objects[ref.key] = bytes(content)
+    assert scene.damages(read_data=True) == {ref.key: ("p3",)}
+
+
 def test_a_part_of_the_packs_is_read_and_another_salt_reads_others():
     store = MemoryStore()
     repository = make_repository(store)

@@ -164,9 +164,17 @@ def test_a_forged_header_fails_authentication(changes: dict[str, object]):
         {"later": 1},
         {"encryption": {"epoch": 1}},
         {"encryption": {"epoch": 1, "key": {}, "plain_points": None}},
+        {"encryption": {"epoch": 0, "key": {}, "plain_points": None}},
+        {"encryption": {"epoch": 1, "key": [], "plain_points": None}},
+        {"encryption": {"epoch": 1, "key": {"a": None}, "plain_points": None}},
+        {"encryption": {"epoch": 1, "key": {}, "plain_points": "never"}},
+        {"encryption": {"epoch": 1, "key": {}, "plain_points": {"key": "adopted/" + "0" * 64}}},
+        {"encryption": {"epoch": 1, "key": {}, "plain_points": {"key": "0" * 64, "digest": "0" * 64}}},
+        {"encryption": {"epoch": 1, "key": {}, "plain_points": {"key": "adopted/x", "digest": "0" * 64}}},
+        {"encryption": "kms"},
         {"created_at": 5},
     ],
-    ids=lambda change: next(iter(change)),
+    ids=str,
 )
 def test_a_header_that_says_something_else_is_damage(changes: dict[str, object]):
     store = MemoryStore()
@@ -277,6 +285,11 @@ def test_a_key_of_another_length_is_refused():
     make_repository(store, FakeKms())
     with pytest.raises(DamagedError):
         Repository.open(store, Short())
+
+
+def test_an_empty_password_is_refused():
+    with pytest.raises(ConfigurationError, match="empty"):
+        PasswordWrapper("", SeededIds())
 
 
 def test_every_wrapping_has_a_salt_of_its_own():

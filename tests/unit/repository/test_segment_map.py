@@ -333,6 +333,12 @@ def test_a_table_of_a_hostile_writer_is_refused():
         assert name
 
 
+def test_a_table_without_pages_is_an_empty_segment():
+    segment = hostile_map(encode_table(Table((), {})), blocks=0)
+    assert content(segment) == {}
+    assert segment.packs(0) == {}
+
+
 def test_a_page_of_a_hostile_writer_is_refused():
     page = encode_page({0: row(0)}, SIZES)
     locator = len(page) - 14
@@ -351,6 +357,8 @@ def test_a_page_of_a_hostile_writer_is_refused():
     for name, hostile in pages.items():
         with pytest.raises(DamagedError) as caught:
             hostile_page(hostile).block(0)
+        with pytest.raises(DamagedError):
+            list(hostile_page(hostile).blocks(0, 64))
         assert caught.value.resource.startswith("maps/"), name
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from holdfast.errors import DamagedError, NotFoundError
 from holdfast.repository.blocks import BlockOpener
-from holdfast.repository.keys import Keys
 from holdfast.repository.layout import MAPS, PACKS, PointName, map_key, pack_key
-from holdfast.repository.map import SegmentMap, SegmentRef, present
+from holdfast.repository.map import Place, SegmentMap, SegmentRef, present
 from holdfast.repository.pack import StoredBlock, read_directory
 
 if TYPE_CHECKING:
@@ -56,55 +56,6 @@ class _Pack:
     rows: set[StoredBlock] = field(default_factory=set)
 
 
-class _Findings:
-    """Damages by object, with the points they concern."""
-
-    def __init__(self) -> None:
-        self.messages: dict[str, str] = {}
-        self.points: dict[str, set[PointName]] = defaultdict(set)
-
-    def add(self, key: str, message: str, points: set[PointName]) -> None:
-        self.messages.setdefault(key, message)
-        self.points[key] |= points
-
-    def damages(self) -> tuple[Damage, ...]:
-        return tuple(
-            Damage(key, self.messages[key], tuple(sorted(self.points[key]))) for key in sorted(self.messages)
-        )
-
-
-def check_repository(
-    repository: Repository, *, read_data: bool = False, percent: float = 100, salt: bytes = b""
-) -> CheckReport:
-    """Verify manifests, maps and the presence and size of packs; with ``read_data`` also every block.
-
-    ``percent`` of the packs are read; the same ``salt`` chooses the same packs, another one others. Memory
-    grows with the blocks of the packs that are read (about 200 bytes each).
-    """
-    findings = _Findings()
-    sizes = {stat.key: stat.size for prefix in (MAPS, PACKS) for stat in repository.store.list(prefix)}
-    packs: dict[bytes, _Pack] = {}
-    references: dict[SegmentRef, set[PointName]] = defaultdict(set)
-    count = 0
-    for name in repository.list_points():
-        count += 1
-        try:
-            for ref in repository.read_point(name).references():
-                references[ref].add(name)
-        except (DamagedError, NotFoundError) as error:
-            findings.add(error.resource, error.message, {name})
-    chosen = _Choice(percent if read_data else 0, salt)
-    for ref, points in references.items():
-        _check_map(repository, ref, points, packs, sizes, findings, chosen)
-    blocks = 0
-    for pack_id, pack in sorted(packs.items()):
-        _check_size(pack_key(pack_id), pack.size, pack.points, sizes, findings)
-        if chosen(pack_id) and pack_key(pack_id) not in findings.messages:
-            blocks += _check_pack(repository, pack_id, pack, findings)
-    maps = len({ref.map_id for ref in references})
-    return CheckReport(count, maps, len(packs), blocks, findings.damages())
-
-
 class _Choice:
     """Which packs are read: those whose salted hash falls below the percentage."""
 
@@ -116,76 +67,112 @@ class _Choice:
         return int.from_bytes(hashlib.sha256(self._salt + pack_id).digest()[:8], "big") < self._below
 
 
-def _check_size(
-    key: str, size: int, points: set[PointName], sizes: dict[str, int], findings: _Findings
-) -> None:
-    found = sizes.get(key)
-    if found is None:
-        findings.add(key, f"{key} is missing.", points)
-    elif found != size:
-        findings.add(key, f"{key} has {found} bytes instead of {size}.", points)
+def check_repository(
+    repository: Repository, *, read_data: bool = False, percent: float = 100, salt: bytes = b""
+) -> CheckReport:
+    """Verify manifests, maps and the presence and size of packs; with ``read_data`` also every block.
 
-
-def _check_map(
-    repository: Repository,
-    ref: SegmentRef,
-    points: set[PointName],
-    packs: dict[bytes, _Pack],
-    sizes: dict[str, int],
-    findings: _Findings,
-    chosen: _Choice,
-) -> None:
-    """Read every page of a map and note the packs that it refers to."""
-    try:
-        segment = repository.load_map(ref)
-    except DamagedError as error:
-        findings.add(error.resource, error.message, points)
-        return
-    for map_id, size in segment.objects:
-        _check_size(map_key(map_id), size, points, sizes, findings)
-    for number in segment.table.rows:
-        try:
-            _note_page(segment, number, ref.epoch, points, packs, chosen)
-        except DamagedError as error:
-            findings.add(error.resource, error.message, points)
-
-
-def _note_page(
-    segment: SegmentMap,
-    number: int,
-    epoch: int,
-    points: set[PointName],
-    packs: dict[bytes, _Pack],
-    chosen: _Choice,
-) -> None:
-    page = segment.page(number)
-    if page is None:
-        return
-    for pack_id, size in page.packs().items():
-        pack = packs.setdefault(pack_id, _Pack(size, epoch))
-        pack.points |= points
-    for _, block in segment.page_blocks(number):
-        if chosen(block.pack_id):
-            packs[block.pack_id].rows.add(block)
-
-
-def _check_pack(repository: Repository, pack_id: bytes, pack: _Pack, findings: _Findings) -> int:
-    """Verify every block of a pack, and that the maps agree with its directory; the blocks verified."""
-    key = pack_key(pack_id)
-    keys: Keys = repository.keys_of(pack.epoch)
-    opener = BlockOpener(keys)
+    ``percent`` of the packs are read; the same ``salt`` chooses the same packs, another one others. Memory
+    grows with the blocks of the packs that are read (about 200 bytes each).
+    """
+    scan = _Scan(repository, _Choice(percent if read_data else 0, salt))
+    references: dict[SegmentRef, set[PointName]] = defaultdict(set)
     count = 0
-    try:
-        content = memoryview(present(lambda: repository.store.get(key), key))
-        entries = {
-            StoredBlock(entry.digest, pack_id, entry.ordinal, entry.offset, entry.length, entry.encoding)
-            for entry in read_directory(keys, pack_id, content)
-        }
-        for block in sorted(entries | pack.rows, key=lambda block: block.ordinal):
-            if block not in entries:
-                raise DamagedError(f"Block {block.ordinal} is not in the directory of {key}.", resource=key)
-            opener.open(block, content[block.offset : block.offset + block.length])
-            count += 1
-    except DamagedError as error:
-        findings.add(key, error.message, pack.points)
-    return count
+    for name in repository.list_points():
+        count += 1
+        try:
+            for ref in repository.read_point(name).references():
+                references[ref].add(name)
+        except (DamagedError, NotFoundError) as error:
+            scan.blame(error.resource, error.message, {name})
+    for ref, points in references.items():
+        scan.check_map(ref, points)
+    blocks = sum(scan.check_pack(pack_id, pack) for pack_id, pack in sorted(scan.packs.items()))
+    maps = len({ref.map_id for ref in references})
+    return CheckReport(count, maps, len(scan.packs), blocks, scan.damages())
+
+
+class _Scan:
+    """What was seen so far: packs with what the maps say about them, pages, and damages by object."""
+
+    def __init__(self, repository: Repository, chosen: _Choice) -> None:
+        self.repository = repository
+        self.chosen = chosen
+        self.packs: dict[bytes, _Pack] = {}
+        self._sizes = {stat.key: stat.size for kind in (MAPS, PACKS) for stat in repository.store.list(kind)}
+        self._pages: dict[Place, tuple[bytes, ...]] = {}
+        self._messages: dict[str, str] = {}
+        self._points: dict[str, set[PointName]] = defaultdict(set)
+
+    def blame(self, key: str, message: str, points: set[PointName]) -> None:
+        """Note a damage; of several of one object the first is told."""
+        self._messages.setdefault(key, message)
+        self._points[key] |= points
+
+    def damages(self) -> tuple[Damage, ...]:
+        return tuple(
+            Damage(key, self._messages[key], tuple(sorted(self._points[key])))
+            for key in sorted(self._messages)
+        )
+
+    def check_map(self, ref: SegmentRef, points: set[PointName]) -> None:
+        """Verify a map and each of its pages; a page that another map had as well is not read again."""
+        try:
+            segment = self.repository.load_map(ref)
+        except DamagedError as error:
+            self.blame(error.resource, error.message, points)
+            return
+        for map_id, size in segment.objects:
+            self._check_size(map_key(map_id), size, points)
+        place = {number: segment.place(number) for number in segment.table.rows}
+        with suppress(DamagedError):  # One by one below: each damaged page is to be found.
+            segment.prefetch({number for number in place if place[number] not in self._pages})
+        for number in place:
+            try:
+                if place[number] not in self._pages:
+                    self._pages[place[number]] = self._read_page(segment, number, ref.epoch)
+            except DamagedError as error:
+                self.blame(error.resource, error.message, points)
+            for pack_id in self._pages.get(place[number], ()):
+                self.packs[pack_id].points |= points
+
+    def _read_page(self, segment: SegmentMap, number: int, epoch: int) -> tuple[bytes, ...]:
+        """The packs of a page; its blocks are kept for the packs that will be read."""
+        found = segment.packs(number)
+        for pack_id, size in found.items():
+            self.packs.setdefault(pack_id, _Pack(size, epoch))
+        for _, block in segment.page_blocks(number):
+            if self.chosen(block.pack_id):
+                self.packs[block.pack_id].rows.add(block)
+        return tuple(found)
+
+    def check_pack(self, pack_id: bytes, pack: _Pack) -> int:
+        """Verify presence and size of a pack and, when it is chosen, every block; the blocks verified."""
+        key = pack_key(pack_id)
+        if not self._check_size(key, pack.size, pack.points) or not self.chosen(pack_id):
+            return 0
+        count = 0
+        try:
+            keys = self.repository.keys_of(pack.epoch)
+            opener = BlockOpener(keys)
+            content = memoryview(present(lambda: self.repository.store.get(key), key))
+            entries = {
+                StoredBlock(pack_id=pack_id, **e._asdict()) for e in read_directory(keys, pack_id, content)
+            }
+            for block in sorted(entries | pack.rows, key=lambda block: block.ordinal):
+                if block not in entries:
+                    raise DamagedError(
+                        f"Block {block.ordinal} is not in the directory of {key}.", resource=key
+                    )
+                opener.open(block, content[block.offset : block.offset + block.length])
+                count += 1
+        except DamagedError as error:
+            self.blame(key, error.message, pack.points)
+        return count
+
+    def _check_size(self, key: str, size: int, points: set[PointName]) -> bool:
+        found = self._sizes.get(key)
+        if found != size:
+            message = f"{key} is missing." if found is None else f"{key} has {found} bytes instead of {size}."
+            self.blame(key, message, points)
+        return found == size

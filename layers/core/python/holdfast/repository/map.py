@@ -40,6 +40,9 @@ from holdfast.repository.page import (
     segment_root,
 )
 
+Place = tuple[bytes, int, PageRow]
+"""Object id, page number, and the row of the table with source 0."""
+
 READ_GAP: Final = 64 << 10
 """Pages of one map object that are closer than this many bytes are read in one request."""
 
@@ -117,7 +120,10 @@ class SegmentMap:
         """Where block ``index`` of the volume lies, or None when it is not allocated."""
         number = self._page_number(index)
         page = self.page(number)
-        return self._checked(page, number, (index - self.first) % PAGE_BLOCKS) if page else None
+        try:
+            return page.block((index - self.first) % PAGE_BLOCKS) if page else None
+        except ValueError as error:
+            raise self._damaged(number, error) from None
 
     def blocks(self, start: int, end: int) -> Iterator[tuple[int, StoredBlock]]:
         """Allocated blocks with index in ``[start, end)`` of the volume, ascending."""
@@ -132,10 +138,14 @@ class SegmentMap:
     def page_blocks(self, number: int) -> Iterator[tuple[int, StoredBlock]]:
         """Allocated blocks of page ``number``, ascending, by block index of the volume."""
         page = self.page(number)
-        for slot in page.slots() if page else ():
-            block = self._checked(page, number, slot) if page else None
-            if block:
-                yield self.first + number * PAGE_BLOCKS + slot, block
+        if page is None:
+            return
+        first = self.first + number * PAGE_BLOCKS
+        try:
+            for slot, block in page.blocks():
+                yield first + slot, block
+        except ValueError as error:
+            raise self._damaged(number, error) from None
 
     def page(self, number: int) -> Page | None:
         """Page ``number`` (0..511), or None when none of its blocks is allocated."""
@@ -144,6 +154,16 @@ class SegmentMap:
         if number not in self._pages:
             self.prefetch((number,))
         return self._pages[number]
+
+    def packs(self, number: int) -> dict[bytes, int]:
+        """The packs that page ``number`` refers to, with their sizes in bytes."""
+        page = self.page(number)
+        return page.packs() if page else {}
+
+    def place(self, number: int) -> Place:
+        """Where page ``number`` lies and what it must be: equal when two maps share it."""
+        row = self.table.rows[number]
+        return self.objects[row.source][0], number, row._replace(source=0)
 
     def prefetch(self, numbers: range | tuple[int, ...] | set[int]) -> None:
         """Read the given pages with few requests: neighbours inside an object come together."""
@@ -172,12 +192,6 @@ class SegmentMap:
         if not 0 <= index - self.first < SEGMENT_BLOCKS:
             raise ValueError(f"block {index} is outside the segment that starts at {self.first}")
         return (index - self.first) // PAGE_BLOCKS
-
-    def _checked(self, page: Page, number: int, slot: int) -> StoredBlock | None:
-        try:
-            return page.block(slot)
-        except ValueError as error:
-            raise self._damaged(number, error) from None
 
     def _read(self, group: list[int]) -> None:
         first, last = self.table.rows[group[0]], self.table.rows[group[-1]]
@@ -327,11 +341,9 @@ def _merge_page(
     old = previous.page(number)
     if old is not None:
         sizes.update(old.packs())
-        for slot in old.slots():
-            if slot not in new and first + slot not in removed:
-                block = previous.block(first + slot)
-                if block is not None:
-                    blocks[slot] = block
+        for index, block in previous.page_blocks(number):
+            if index - first not in new and index not in removed:
+                blocks[index - first] = block
     sizes.update({block.pack_id: pack_bytes[block.pack_id] for block in new.values()})
     return encode_page(blocks, sizes) if blocks else None
 

@@ -137,6 +137,17 @@ class Page:
         """What is stored for ``slot``, or None. Raises ValueError when it points nowhere."""
         if not self._bitmap >> slot & 1:
             return None
+        return self._block(slot)
+
+    def blocks(self) -> Iterator[tuple[int, StoredBlock]]:
+        """Slot and block of all that it holds, ascending. Raises ValueError when one points nowhere."""
+        return ((slot, self._block(slot)) for slot in self.slots())
+
+    def packs(self) -> dict[bytes, int]:
+        """The packs that this page refers to, and their sizes in bytes."""
+        return dict(_PACK.iter_unpack(self._data[self._packs + 1 : self._locators]))
+
+    def _block(self, slot: int) -> StoredBlock:
         rank = self._rank(slot)
         pack, ordinal, offset, length, encoding = _LOCATOR.unpack_from(
             self._data, self._locators + _LOCATOR.size * rank
@@ -150,10 +161,6 @@ class Page:
         return StoredBlock(
             self._data[start : start + DIGEST_SIZE], pack_id, ordinal, offset, length, encoding
         )
-
-    def packs(self) -> dict[bytes, int]:
-        """The packs that this page refers to, and their sizes in bytes."""
-        return dict(_PACK.iter_unpack(self._data[self._packs + 1 : self._locators]))
 
     def _rank(self, slot: int) -> int:
         return (self._bitmap & (1 << slot) - 1).bit_count()

@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-from holdfast.errors import DamagedError, KeyUnavailableError
+from holdfast.errors import ConfigurationError, DamagedError, KeyUnavailableError
 from holdfast.ports import IdSource
 from holdfast.repository.keys import KEY_SIZE
 from holdfast.repository.layout import REPOSITORY_KEY
@@ -31,6 +31,8 @@ class PasswordWrapper:
     def __init__(
         self, password: str, ids: IdSource, *, memory_kib: int = 1 << 16, iterations: int = 3, lanes: int = 4
     ) -> None:
+        if not password:
+            raise ConfigurationError("The password of the repository is empty.", remedy="Give one.")
         self._password = unicodedata.normalize("NFC", password).encode()
         self._ids = ids
         self._parameters = {"memory_kib": memory_kib, "iterations": iterations, "lanes": lanes}
