@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from botocore.config import Config
 
@@ -22,6 +23,8 @@ PROD = "222222222222"
 OTHER = "333333333333"
 REGION = "eu-central-1"
 SECOND_REGION = "us-east-1"
+
+_clients: WeakKeyDictionary[Simulator, dict[tuple[str, ...], Any]] = WeakKeyDictionary()
 
 
 def world(**parts: Any) -> World:
@@ -44,17 +47,35 @@ def opened(directory: Path, **parts: Any) -> Iterator[Simulator]:
         yield aws
 
 
-def client(aws: Simulator, service: str, account: str = PROD, region: str = REGION, **options: Any) -> Any:
+def client(aws: Simulator, service: str, account: str = PROD, region: str = REGION) -> Any:
     """A client in this process; without retries, so that every refusal is seen."""
-    retries = Config(retries={"total_max_attempts": 1})
-    return aws.session(account, region).client(service, config=retries, **options)
+    return _kept(
+        aws, ("in process", service, account, region), lambda: new_client(aws, service, account, region)
+    )
+
+
+def new_client(aws: Simulator, service: str, account: str = PROD, region: str = REGION) -> Any:
+    """A client of a session of its own, as another sandbox has it."""
+    return aws.session(account, region).client(service, config=Config(retries={"total_max_attempts": 1}))
 
 
 def loopback(aws: Simulator, service: str, account: str = PROD, region: str = REGION) -> Any:
     """A client that speaks HTTP to 127.0.0.1."""
     config = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
-    url = aws.endpoints.get(service, aws.server.url)
-    return aws.session(account, region).client(service, config=config, endpoint_url=url)
+    url = aws.endpoints.get(service, aws.serve())
+
+    def make() -> Any:
+        return aws.session(account, region).client(service, config=config, endpoint_url=url)
+
+    return _kept(aws, ("loopback", service, account, region), make)
+
+
+def _kept(aws: Simulator, name: tuple[str, ...], make: Callable[[], Any]) -> Any:
+    """Clients take long to make and are safe to share."""
+    clients = _clients.setdefault(aws, {})
+    if name not in clients:
+        clients[name] = make()
+    return clients[name]
 
 
 def block(seed: int) -> bytes:

@@ -24,6 +24,7 @@ from tests.worlds import (
     client,
     instance,
     loopback,
+    new_client,
     opened,
     put_block,
     take_snapshot,
@@ -189,7 +190,7 @@ def test_a_crash_passes_every_except_clause_and_kills_what_the_sandbox_does_afte
     assert not issubclass(SimulatedCrash, Exception)
     with pytest.raises(SimulatedCrash):
         ec2.describe_regions()
-    client(aws, "ec2").describe_regions()  # another sandbox lives
+    new_client(aws, "ec2").describe_regions()  # another sandbox lives
     aws.crashed.clear()
     ec2.describe_regions()
 
