@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from holdfast.model.checks import check
 from tests.vectors.policies import BASIS, REGION, configuration, errors, warnings
@@ -219,6 +220,36 @@ def test_an_impossible_repository_is_refused(repositories, error):
 def test_both_kinds_of_policies_share_one_name_space():
     found = errors(configuration(BASIS, sla_templates=[TEMPLATE], sla_policies=[SLA | {"name": "POLICY"}]))
     assert found == ["the policy name 'POLICY' is used twice"]
+
+
+@pytest.mark.parametrize(
+    "section, field, most",
+    [
+        ("policies", "name", 127),
+        ("policies", "description", 255),
+        ("sla_templates", "name", 127),
+        ("sla_templates", "description", 255),
+        ("storage_templates", "name", 127),
+        ("storage_templates", "description", 255),
+        ("repositories", "name", 125),
+        ("repositories", "description", 1024),
+        ("repositories", "prefix", 125),
+        ("roles", "name", 127),
+        ("organizations", "description", 255),
+    ],
+)
+def test_names_and_descriptions_have_their_limits(section, field, most):
+    item = {
+        "policies": BASIS,
+        "sla_templates": TEMPLATE,
+        "storage_templates": STORAGE,
+        "repositories": repository(),
+        "roles": {"name": "role", "arn": "arn:aws:iam::444455556666:role/HoldfastBackup"},
+        "organizations": COMPANY,
+    }[section]
+    configuration(**{section: [item | {field: "x" * most}]})
+    with pytest.raises(ValidationError):
+        configuration(**{section: [item | {field: "x" * (most + 1)}]})
 
 
 @pytest.mark.parametrize(

@@ -270,21 +270,21 @@ def test_a_missing_bundle_is_a_clear_error(tmp_path):
     [
         (
             "    guest: {application_aware: true}\n",
-            "b.yaml:7:5: error: guest processing is not available yet",
+            "b.yaml:7:5: error: not available yet: guest processing",
         ),
         (
             "    weekly: {replicas: {days: []}}\n",
-            "b.yaml:7:14: error: scheduled replicas are not available yet",
+            "b.yaml:7:14: error: not available yet: scheduled replicas",
         ),
-        ("    monthly: {archive: {}}\n", "error: scheduled archives are not available yet"),
-        ("daily_report: true\n", "b.yaml:7:1: warning: `daily_report` is not available yet"),
+        ("    monthly: {archive: {}}\n", "error: not available yet: scheduled archives"),
+        ("daily_report: true\n", "b.yaml:7:1: warning: not available yet: the daily report"),
         (
             "obsolete_snapshots: {mode: after, days: 30}\n",
-            "warning: retention of obsolete snapshots is not available",
+            "warning: not available yet: retention of obsolete snapshots",
         ),
         (
             "repositories: [{name: a, bucket: abc, region: eu-west-1, immutable: true}]\n",
-            "immutable repositories are",
+            "error: not available yet: immutable repositories",
         ),
         (
             "repositories: [{name: a, bucket: abc, region: eu-west-1}]\n",
@@ -292,11 +292,11 @@ def test_a_missing_bundle_is_a_clear_error(tmp_path):
         ),
         (
             "    health_check: {}\n    repository: main\n",
-            "warning: scheduled health checks are not available yet",
+            "warning: not available yet: scheduled health checks",
         ),
         (
             SLA,
-            "b.yaml:9:5: error: SLA-based policies are not available yet",
+            "b.yaml:9:5: error: not available yet: SLA-based policies",
         ),
     ],
 )

@@ -25,9 +25,8 @@ def unavailable(configuration: Configuration) -> Iterator[Finding]:
         yield from _in_policy(("policies", index), policy)
     if configuration.obsolete_snapshots.mode != "never":
         yield _missing(("obsolete_snapshots",), "retention of obsolete snapshots", warning=True)
-    for field in ("daily_report", "session_records"):
-        if field in configuration.model_fields_set:
-            yield _missing((field,), f"`{field}`", warning=True)
+    if configuration.daily_report:
+        yield _missing(("daily_report",), "the daily report", warning=True)
 
 
 def _in_policy(path: Path, policy: SchedulePolicy) -> Iterator[Finding]:
@@ -43,5 +42,4 @@ def _in_policy(path: Path, policy: SchedulePolicy) -> Iterator[Finding]:
 
 
 def _missing(path: Path, what: str, *, warning: bool = False) -> Finding:
-    verb = "are" if what.endswith("s") and not what.startswith("retention") else "is"
-    return Finding(path, f"{what} {verb} not available yet", _INSTEAD, warning, at_key=True)
+    return Finding(path, f"not available yet: {what}", _INSTEAD, warning, at_key=True)

@@ -106,7 +106,7 @@ def _pinned(points: Sequence[RestorePoint]) -> list[str]:
 
 
 def _key(point: RestorePoint) -> tuple[str, ...]:
-    """A restore point among all of an instance: snapshot, replica and backup of one session share their id."""
+    """A restore point among all of an instance: snapshot and backup of one session share their id."""
     return (point.account, point.region, point.kind, point.repository, point.point_id)
 
 
