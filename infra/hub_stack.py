@@ -10,7 +10,7 @@ from aws_cdk import aws_dynamodb as dynamodb
 from constructs import Construct
 
 from holdfast.model.configuration import Configuration
-from infra.constructs.observability import deploy_alarms, deploy_dashboard, deploy_dead_man
+from infra.constructs.observability import deploy_alarms, deploy_dashboard, deploy_dead_man, deploy_overdue
 from infra.constructs.operators import deploy_operator_policies
 from infra.constructs.schedules import deploy_schedules
 from infra.constructs.site import deploy_site, output
@@ -28,9 +28,12 @@ class HubStack(cdk.Stack):
         topic = alarm_topic(self, "Results", site, site.topic_name)
         deploy_site(self, site)
         schedules = deploy_schedules(self, configuration, site)
-        alarms = deploy_alarms(self, site, topic)
-        dead_man = deploy_dead_man(self, site, topic)
-        deploy_dashboard(self, site, [*alarms, *([dead_man] if dead_man else [])])
+        alarms = [
+            alarm
+            for deploy in (deploy_dead_man, deploy_alarms, deploy_overdue)
+            for alarm in deploy(self, site, topic)
+        ]
+        deploy_dashboard(self, site, alarms)
         deploy_operator_policies(self, site)
         output(self, "CatalogTableName", table.table_name, "Catalog of sessions and restore points")
         output(self, "CatalogTableArn", table.table_arn, "Catalog of sessions and restore points")

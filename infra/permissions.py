@@ -15,6 +15,7 @@ from infra.statements import Statement, allow
 
 Grant = Callable[[Site], tuple[Statement, ...]]
 
+REPOSITORY_CONTEXT: Final = "kms:EncryptionContext:holdfast:repository"
 EXPIRING_FOLDERS: Final = ("points", "candidates")
 _EXECUTION_IDS: Final = "Step Functions chooses the ids of executions and map runs when they start."
 _OBJECTS: Final = "Object keys are made at run time; the bucket and the prefix are fixed."
@@ -132,7 +133,7 @@ def notify(site: Site) -> tuple[Statement, ...]:
 
 def _keys(site: Site, uses: str) -> Iterator[Statement]:
     """Use the keys of repositories, and only to wrap repository keys."""
-    wrapping = {"Null": {"kms:EncryptionContext:holdfast:repository": "false"}}
+    wrapping = {"Null": {REPOSITORY_CONTEXT: "false"}}
     with_key = [found for found in site.configuration.repositories if found.encryption.kind == "kms"]
     given = sorted({found.encryption.key_arn for found in with_key if not makes_key(found)})
     made = [found for found in with_key if makes_key(found)]

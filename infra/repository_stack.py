@@ -18,6 +18,7 @@ from holdfast.model.configuration import Configuration, Repository
 from infra.constructs.site import output
 from infra.constructs.storage import deny_weak_transport
 from infra.names import Place, Site, makes_key, repository_key_alias
+from infra.permissions import REPOSITORY_CONTEXT
 from infra.statements import acknowledge
 
 SUPERSEDED_DAYS: Final = 30
@@ -121,7 +122,7 @@ def _deny(bucket: s3.Bucket, site: Site) -> None:
 
 
 def _key(scope: Construct, configuration: Configuration, repository: Repository) -> kms.Key:
-    return kms.Key(
+    key = kms.Key(
         scope,
         "Key",
         alias=repository_key_alias(configuration, repository),
@@ -129,3 +130,14 @@ def _key(scope: Construct, configuration: Configuration, repository: Repository)
         enable_key_rotation=True,
         removal_policy=cdk.RemovalPolicy.RETAIN,
     )
+    key.add_to_resource_policy(
+        iam.PolicyStatement(
+            sid="OnlyKeysOfRepositories",
+            effect=iam.Effect.DENY,
+            principals=[iam.AnyPrincipal()],
+            actions=["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"],
+            resources=["*"],  # in a key policy: this key
+            conditions={"Null": {REPOSITORY_CONTEXT: "true"}},
+        )
+    )
+    return key

@@ -22,7 +22,7 @@ NO_BUNDLING: Final[dict[str, Any]] = {"aws:cdk:bundling-stacks": []}
 
 def command_line_app() -> cdk.App:
     """The app as the command line wants it: its environment tells the output and overrides the context."""
-    app = cdk.App(context=feature_flags())
+    app = cdk.App(context=feature_flags(), analytics_reporting=False)
     if app.node.try_get_context("bundling") in (False, "false"):
         for key, value in NO_BUNDLING.items():
             app.node.set_context(key, value)

@@ -6,7 +6,7 @@ missing data is its alarm.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import aws_cdk as cdk
@@ -15,15 +15,17 @@ from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
-from holdfast.model.configuration import Configuration, SchedulePolicy
+from holdfast.model.configuration import SchedulePolicy
 from holdfast.model.firings import firings
+from holdfast.settings import Settings
 from infra.constructs.state_machine import MACHINES
 from infra.function_table import rows_at
-from infra.names import Place, Site, pascal
+from infra.names import Place, Site, digest, pascal, slug
 
 FIVE_MINUTES: Final = cdk.Duration.minutes(5)
 DAY: Final = cdk.Duration.days(1)
 WEEK_DAYS: Final = 7
+NAMESPACE: Final = Settings().metrics_namespace
 TREAT_BREACHING: Final = cloudwatch.TreatMissingData.BREACHING
 NOT_BREACHING: Final = cloudwatch.TreatMissingData.NOT_BREACHING
 
@@ -38,9 +40,9 @@ def weekdays_of(policy: SchedulePolicy) -> frozenset[int]:
     return frozenset().union(*every_week)
 
 
-def longest_silence(configuration: Configuration) -> int | None:
-    """Days after which something must have run, at most a week; None when nothing runs every week."""
-    days = frozenset().union(*(weekdays_of(policy) for policy in configuration.policies if policy.enabled))
+def longest_silence(policies: Iterable[SchedulePolicy]) -> int | None:
+    """Days after which one of the policies must have run, at most a week; None when none runs every week."""
+    days = frozenset().union(*(weekdays_of(policy) for policy in policies if policy.enabled))
     if not days:
         return None
     gaps = [min((later - day - 1) % WEEK_DAYS + 1 for later in days) for day in days]
@@ -54,7 +56,6 @@ def _executions(site: Site, machine: str, name: str, period: cdk.Duration) -> cl
         dimensions_map={"StateMachineArn": site.machine_arn(machine)},
         statistic="Sum",
         period=period,
-        label=f"{machine} {name}",
     )
 
 
@@ -142,12 +143,12 @@ def deploy_alarms(scope: Construct, site: Site, topic: sns.ITopic) -> list[cloud
     return alarms
 
 
-def deploy_dead_man(scope: Construct, site: Site, topic: sns.ITopic) -> cloudwatch.Alarm | None:
-    """The alarm that fires when no session succeeded for as long as the schedules allow; None without any."""
-    silence = longest_silence(site.configuration)
+def deploy_dead_man(scope: Construct, site: Site, topic: sns.ITopic) -> list[cloudwatch.Alarm]:
+    """The alarm that fires when no session succeeded for as long as the schedules allow; none without any."""
+    silence = longest_silence(site.configuration.policies)
     if silence is None:
-        return None
-    return _alarm(
+        return []
+    alarm = _alarm(
         scope,
         site,
         "NothingRan",
@@ -160,6 +161,51 @@ def deploy_dead_man(scope: Construct, site: Site, topic: sns.ITopic) -> cloudwat
         missing=TREAT_BREACHING,
         topic=topic,
     )
+    return [alarm]
+
+
+def _reported(policy: SchedulePolicy, name: str) -> cloudwatch.Metric:
+    """A metric that sessions of a policy report at their end."""
+    return cloudwatch.Metric(
+        namespace=NAMESPACE,
+        metric_name=name,
+        dimensions_map={"Policy": policy.name},
+        statistic="Sum",
+        period=DAY,
+    )
+
+
+def deploy_overdue(scope: Construct, site: Site, topic: sns.ITopic) -> list[cloudwatch.Alarm]:
+    """For each enabled policy, the alarm that fires when none of its sessions did well for too long."""
+    alarms = []
+    for policy in site.configuration.policies:
+        silence = longest_silence([policy])
+        if silence is None:
+            continue
+        alarms.append(
+            _alarm(
+                scope,
+                site,
+                f"Overdue-{slug(policy.name)}-{digest(policy.name)}",
+                metric=cloudwatch.MathExpression(
+                    expression="sessions - failed",
+                    using_metrics={
+                        "sessions": _reported(policy, "Sessions"),
+                        "failed": _reported(policy, "SessionsFailed"),
+                    },
+                    period=DAY,
+                    label="sessions that did not fail",
+                ),
+                description=f"No session of policy {policy.name} did well in {silence} day(s). "
+                "Runbook: docs/runbooks/policy-overdue.md",
+                threshold=1,
+                periods=silence,
+                comparison=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+                missing=TREAT_BREACHING,
+                topic=topic,
+            )
+        )
+    return alarms
 
 
 def deploy_dashboard(
@@ -191,18 +237,27 @@ def deploy_dashboard(
         metrics = [_function_metric(site, verb, name, statistic) for verb in verbs]
         dashboard.add_widgets(cloudwatch.GraphWidget(title=title, left=metrics, width=24))
     if site.place is Place.HUB:
-        dashboard.add_widgets(*_outcome_widgets())
+        outcomes_of_sessions = _outcome_widgets()
+        dashboard.add_widgets(*outcomes_of_sessions[:3])
+        dashboard.add_widgets(*outcomes_of_sessions[3:])
     return dashboard
 
 
 def _outcome_widgets() -> list[cloudwatch.IWidget]:
-    """What sessions reported, by policy."""
+    """What sessions reported, by policy and day."""
 
     def search(name: str) -> cloudwatch.MathExpression:
-        expression = f"SEARCH('{{Holdfast,Policy}} MetricName=\"{name}\"', 'Sum', 86400)"
+        expression = f"SEARCH('{{{NAMESPACE},Policy}} MetricName=\"{name}\"', 'Sum', 86400)"
         return cloudwatch.MathExpression(expression=expression, using_metrics={}, period=DAY, label="")
 
     return [
-        cloudwatch.GraphWidget(title="Instances by day", left=[search("Instances")], width=12),
-        cloudwatch.GraphWidget(title="Bytes stored by day", left=[search("BytesStored")], width=12),
+        cloudwatch.GraphWidget(title=title, left=[search(name)], width=8)
+        for title, name in (
+            ("Instances by policy and day", "Instances"),
+            ("Failed instances", "InstancesFailed"),
+            ("Unreachable accounts", "AccountsUnreachable"),
+            ("Bytes read", "BytesRead"),
+            ("Bytes stored", "BytesStored"),
+            ("Duration (s)", "DurationSeconds"),
+        )
     ]

@@ -329,6 +329,10 @@ def test_a_key_is_made_only_for_a_repository_that_wants_one_and_names_none(templ
     assert {name for name, found in keys.items() if found} == {"holdfast-repository-main"}
     (key,) = keys["holdfast-repository-main"].values()
     assert key["Properties"]["EnableKeyRotation"] is True
+    (denial,) = [found for found in key["Properties"]["KeyPolicy"]["Statement"] if found["Effect"] == "Deny"]
+    assert denial["Principal"] == {"AWS": "*"}
+    assert {"kms:Decrypt", "kms:Encrypt"} <= set(denial["Action"])
+    assert denial["Condition"] == {"Null": {"kms:EncryptionContext:holdfast:repository": "true"}}
     assert key["DeletionPolicy"] == "Retain"
 
 
