@@ -157,7 +157,7 @@ class Reader:
 
     def envelope(self, name: str, content: bytes, kind: int, epoch: int) -> dict:
         header = content[:40]
-        require(len(content) > 72 and header == self.header(kind, epoch, header[8:]), name, "wrong header")
+        require(len(content) > 40 and header == self.header(kind, epoch, header[8:]), name, "wrong header")
         if epoch == 0:
             frame, digest = content[40:-32], content[-32:]
             bound = self.binding(header, 0, name.encode())

@@ -88,8 +88,10 @@ def test_every_byte_of_every_object_of_a_small_repository(kind: str):
     unnoticed: dict[str, list[int]] = {}
     first, second = expected
     for key, content in list(store.objects.items()):
+        if kind == "adopted" and key.startswith(("packs/", "maps/")):
+            continue  # as in the other two
         concerned = {second: expected[second]}
-        if key == first.key or key.startswith(("maps/", "adopted/")) or kind == "adopted":
+        if key == first.key or key.startswith(("maps/", "adopted/")):
             concerned[first] = expected[first]
         for position, changed in flips(content, range(len(content))):
             store.objects[key] = changed

@@ -13,11 +13,22 @@ import pytest
 
 from holdfast.model.blocks import BLOCK_SIZE
 from holdfast.ports import KeyWrapper
-from holdfast.repository.layout import point_name
+from holdfast.repository.layout import MAX_MAP_REFERENCES, point_name
 from holdfast.repository.repository import Repository
 from holdfast.stores.directory import DirectoryStore
 from tests.golden.make_v1 import KMS, PASSWORD
-from tests.repository_builders import INSTANCE, FakeKms, password, read_volume
+from tests.repository_builders import (
+    INSTANCE,
+    FakeKms,
+    SeededIds,
+    block,
+    commit,
+    make_manifest,
+    make_repository,
+    password,
+    read_volume,
+    write_segment,
+)
 from tools.read_repository import Reader
 
 ROOT = Path(__file__).parents[3]
@@ -145,3 +156,23 @@ def test_the_second_reader_imports_nothing_of_the_product():
     source = (ROOT / "tools" / "read_repository.py").read_text()
     assert "import holdfast" not in source
     assert "from holdfast" not in source
+
+
+@pytest.mark.parametrize("wrapper", [None, password("p")], ids=["plain", "encrypted"])
+def test_the_second_reader_reads_a_fragmented_repository_with_raw_blocks(
+    wrapper: KeyWrapper | None, tmp_path: Path
+):
+    """More backups than a table may refer to, and blocks that do not compress."""
+    repository = make_repository(DirectoryStore(tmp_path), wrapper)
+    ids = SeededIds()
+    content = {index * 64: block(index, compressible=True) for index in range(70)}
+    content[1] = block("raw")
+    ref = write_segment(repository, content, ids=ids)
+    for step in range(70):
+        content[step * 64] = bytes([step]) * BLOCK_SIZE
+        ref = write_segment(repository, {step * 64: content[step * 64]}, previous=ref, ids=ids)
+    name = commit(repository, make_manifest({0: ref}))
+    reader = Reader(tmp_path, "p" if wrapper else None)
+    (volume,) = reader.point(f"{name.instance_id}/{name.point_id}")["volumes"]
+    assert dict(reader.blocks(volume)) == content
+    assert len(repository.load_map(ref).table.objects) == MAX_MAP_REFERENCES
