@@ -7,7 +7,7 @@ nothing: every byte that contributes to its output has been authenticated or mat
     read_repository.py DIRECTORY extract INSTANCE/POINT VOLUME OUTPUT [--password-file F | --key-file F]
     read_repository.py DIRECTORY verify   [--password-file F | --key-file F]
 
-``--key-file`` holds the 32 bytes of the repository key, for repositories whose key is wrapped by KMS. Exit
+``--key-file`` holds the repository key as 64 hex digits, for repositories whose key is wrapped by KMS. Exit
 codes: 0, 1 when the repository is damaged (the message names the object), 2 for wrong usage.
 """
 
@@ -304,7 +304,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("directory", type=Path)
     keys = parser.add_mutually_exclusive_group()
     keys.add_argument("--password-file", type=Path, help="file whose first line is the password")
-    keys.add_argument("--key-file", type=Path, help="file with the 32 bytes of the repository key")
+    keys.add_argument("--key-file", type=Path, help="file with the repository key, 64 hex digits")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("points", help="list restore points as JSON lines")
     commands.add_parser("verify", help="read every block of every point")
@@ -314,7 +314,7 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("output", type=Path)
     options = parser.parse_args(arguments)
     password = options.password_file.read_text().splitlines()[0] if options.password_file else None
-    key = options.key_file.read_bytes() if options.key_file else None
+    key = bytes.fromhex(options.key_file.read_text()) if options.key_file else None
     try:
         reader = Reader(options.directory, password, key)
         if options.command == "extract":

@@ -124,7 +124,7 @@ def main(target: Path) -> None:
         }
         if wrapper:
             key = Repository.open(DirectoryStore(target / name), wrapper).keys.secret
-            (target / f"{name}.key").write_bytes(key or b"")
+            (target / f"{name}.key").write_text((key or b"").hex() + "\n")
     (target / "expected.json").write_text(json.dumps(expected, indent=1, sort_keys=True) + "\n")
 
 

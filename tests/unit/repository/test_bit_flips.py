@@ -121,7 +121,7 @@ def test_a_check_with_data_finds_every_byte_of_packs_and_points(kind: str):
     for key, content in list(store.objects.items()):
         if not key.startswith(("packs/", "points/")):
             continue
-        for position, changed in flips(content, range(0, len(content), 2)):
+        for position, changed in flips(content, range(0, len(content), 3)):
             store.objects[key] = changed
             report = repository.check(read_data=True)
             assert [damage.key for damage in report.damages] == [key], f"byte {position}"
