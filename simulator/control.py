@@ -84,6 +84,7 @@ class Control:
         """Stop what runs and take the patches off."""
         self.engine.close()
         self.patches.undo()
+        organizations.uninstall()
 
 
 def install(simulator: Simulator) -> None:

@@ -11,13 +11,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 from moto.iam.models import AWSManagedPolicy, Policy, Role, iam_backends
 from moto.sts.models import sts_backends
 from moto.sts.responses import TokenResponse
 
 from simulator import policy
+from simulator.calls import Answer, error_answer
 from simulator.identities import OPERATOR, Identity
 from simulator.patches import Patches
 
@@ -40,20 +40,6 @@ _AWS_MANAGED: dict[str, str] = {
     "AdministratorAccess": "*",
     "ReadOnlyAccess": "*:Get* *:List* *:Describe*",
 }
-
-
-class AssumptionRefused(ServiceException):  # type: ignore[misc]
-    """sts:AssumeRole was refused."""
-
-    code = "AccessDenied"
-    status_code = 403
-
-
-class InvalidSession(ServiceException):  # type: ignore[misc]
-    """The session asked for is not possible."""
-
-    code = "ValidationError"
-    status_code = 400
 
 
 def ensure_aws_policy(account: str, arn: str) -> None:
@@ -151,7 +137,7 @@ def _without_resources(trust: policy.Document) -> policy.Document:
 def install(simulator: Simulator, patches: Patches) -> None:
     """Check trust on every sts:AssumeRole."""
 
-    def assume_role(response: TokenResponse) -> ActionResult:
+    def assume_role(response: TokenResponse) -> ActionResult | Answer:
         role_arn = response._get_param("RoleArn")
         seconds = response._get_int_param("DurationSeconds", 3_600)
         external_id = response._get_param("ExternalId") or ""
@@ -165,10 +151,10 @@ def install(simulator: Simulator, patches: Patches) -> None:
         reason = reason or organization.unusable(role_arn.split(":")[4])
         if reason or role is None:
             simulator.control.refused.append(reason)
-            raise AssumptionRefused(
-                f"User: {principal} is not authorized to perform: sts:AssumeRole on resource: {role_arn}"
-            )
-        _check_duration(role, caller, seconds)
+            said = f"User: {principal} is not authorized to perform: sts:AssumeRole on resource: {role_arn}"
+            return _refused("AccessDenied", said, 403)
+        if problem := _impossible_duration(role, caller, seconds):
+            return _refused("ValidationError", problem, 400)
         assumed = sts_backends[response.current_account][response.partition].assume_role(
             region_name=response.region,
             role_session_name=response._get_param("RoleSessionName"),
@@ -195,15 +181,19 @@ def _principal(caller: Identity | None, account: str) -> str:
     return caller.role_arn
 
 
-def _check_duration(role: Role, caller: Identity | None, seconds: int) -> None:
+def _refused(code: str, message: str, status: int) -> Answer:
+    """An error as moto's responses return it: the status among the headers."""
+    _, headers, body = error_answer("sts", code, message, status)
+    return status, {**headers, "status": str(status)}, body
+
+
+def _impossible_duration(role: Role, caller: Identity | None, seconds: int) -> str:
+    """Why a session cannot last so long; empty when it can."""
     if not 900 <= seconds <= 43_200:
-        raise InvalidSession("DurationSeconds must be between 900 and 43200")
+        return "DurationSeconds must be between 900 and 43200"
     if seconds > int(role.max_session_duration):
-        raise InvalidSession(
-            "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
-        )
+        return "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
     chained = caller is not None and caller.role_arn and not caller.role_arn.endswith(f":role/{OPERATOR}")
     if chained and seconds > _CHAINED_SECONDS:
-        raise InvalidSession(
-            "The requested DurationSeconds exceeds the 1 hour session limit for role chaining"
-        )
+        return "The requested DurationSeconds exceeds the 1 hour session limit for role chaining"
+    return ""

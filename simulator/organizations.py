@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from moto.core.exceptions import JsonRESTError
 from moto.organizations.models import FakeAccount, OrganizationsBackend, organizations_backends
 from moto.organizations.responses import OrganizationsResponse
 
@@ -33,7 +34,7 @@ class Organizations:
     def deny(
         self, target: str, actions: Sequence[str], *, condition: Mapping[str, Any] | None = None
     ) -> None:
-        """Attach a service control policy that denies ``actions`` in an account, unit (path or id) or ``/``."""
+        """Attach a policy that denies ``actions`` in an account, a unit (path or id) or ``/`` (the root)."""
         statement = {"Effect": "Deny", "Action": list(actions), "Resource": "*"}
         if condition:
             statement["Condition"] = dict(condition)
@@ -150,10 +151,18 @@ def install(simulator: Simulator, patches: Patches) -> None:
         above = organizations_backends[organization.management_account][response.partition]
         delegated = response.current_account in {admin.account.id for admin in above.admins}
         action = response._get_action()
-        reads = delegated and action.startswith(("List", "Describe"))
-        return above if above.org is not None and (reads or action == "DescribeOrganization") else own
+        if above.org is None or response.current_account not in {one.id for one in above.accounts}:
+            return own
+        if action == "DescribeOrganization" or (delegated and action.startswith(("List", "Describe"))):
+            return above
+        raise JsonRESTError("AccessDeniedException", "You don't have permissions to access this resource.")
 
     patches.set(OrganizationsResponse, "organizations_backend", property(backend_of))
+
+
+def uninstall() -> None:
+    """Forget who belongs to whom: moto keeps that beyond the end of its mock."""
+    organizations_backends.master_accounts.clear()
 
 
 def _follow_accounts(patches: Patches) -> None:
