@@ -97,7 +97,7 @@ class KeyWrapper(Protocol):
 class BlockRef(NamedTuple):
     """A block that EBS lists. ``token`` is empty when the block is no longer allocated."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # in place of tuple.index, which nobody asks a block for
     token: str
 
 

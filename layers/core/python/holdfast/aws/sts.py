@@ -167,7 +167,7 @@ class _Provider:
             known.access_key,
             known.secret_key,
             known.token,
-            datetime.fromtimestamp(known.expires_at, UTC),
+            datetime.fromtimestamp(known.expires_at or 0, UTC),
             self._role.metadata,
             self.METHOD,
             time_fetcher=self._role.now,

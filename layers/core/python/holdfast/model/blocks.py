@@ -20,7 +20,7 @@ GIB: Final = 1 << 30
 class Segment(NamedTuple):
     """Blocks ``[start, end)`` of a volume; ``index`` counts segments from 0."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # in place of tuple.index, which nobody asks a segment for
     start: int
     end: int
 
