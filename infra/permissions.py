@@ -18,6 +18,7 @@ Grant = Callable[[Site], tuple[Statement, ...]]
 REPOSITORY_CONTEXT: Final = "kms:EncryptionContext:holdfast:repository"
 EXPIRING_FOLDERS: Final = ("points", "candidates")
 _EXECUTION_IDS: Final = "Step Functions chooses the ids of executions and map runs when they start."
+_TRACES: Final = "X-Ray has no resources to name for these actions."
 _OBJECTS: Final = "Object keys are made at run time; the bucket and the prefix are fixed."
 _ANY_ACCOUNT: Final = (
     "Accounts join the Organization after deployment. The role name is fixed, and each account's own trust "
@@ -34,8 +35,7 @@ def logs(site: Site, verb: str) -> tuple[Statement, ...]:
 
 def traces(site: Site) -> tuple[Statement, ...]:
     """Send traces."""
-    because = "X-Ray has no resources to name for these actions."
-    return (allow("WriteTraces", "xray:PutTraceSegments PutTelemetryRecords", "*", because=because),)
+    return (allow("WriteTraces", "xray:PutTraceSegments PutTelemetryRecords", "*", because=_TRACES),)
 
 
 def undelivered(site: Site) -> tuple[Statement, ...]:
@@ -202,6 +202,7 @@ def machine_role(
         allow("InvokeFunctions", "lambda:InvokeFunction", *invoke),
         *(_runs_maps(site, machine) if maps else ()),
         *traces(site),
+        allow("SampleTraces", "xray:GetSamplingRules GetSamplingTargets", "*", because=_TRACES),
         allow(
             "DeliverLogs",
             "logs:CreateLogDelivery GetLogDelivery UpdateLogDelivery DeleteLogDelivery ListLogDeliveries"
