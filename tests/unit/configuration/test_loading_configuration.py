@@ -114,6 +114,21 @@ def test_what_is_no_list_may_stand_in_one_file_only(said, tmp_path):
         ("repositories: [{name: '', bucket: b, region: r}]", "name must not be empty"),
         ("sla_templates: [{name: t, archives: {months: []}}]", "months needs at least 1 entry"),
         ("3: 4", "unknown key '3'"),
+        ("session_records: {dayz: 3}", "9:19: error: unknown key 'dayz' (did you mean 'days'?)"),
+        ("service_time_zone: 7", "9:20: error: service_time_zone must be text (put it in quotes)"),
+        (
+            "sla_templates: [{name: t, snapshots: {daily: {keep: 3d}}}]",
+            "daily: give exactly one of hours, minutes",
+        ),
+        (
+            "sla_templates: [{name: t, health_check: {run_on: {}}}]",
+            "run_on: give ordinal and weekday, or day",
+        ),
+        (
+            "sla_templates: [{name: t, health_check: {run_on: {day: first}}}]",
+            "day must be a whole number (or 'last')",
+        ),
+        ("sla_templates: [{name: t, target_percent: .nan}]", "target_percent"),
     ],
 )
 def test_each_mistake_is_named_with_place_and_remedy(said, wrong, remark):
@@ -159,6 +174,14 @@ def test_a_wrong_weekday_and_a_wrong_word_get_a_suggestion(said):
     ]
     wrong = POLICY.replace("daily: {", "daily: {days: [mon, tuesday], ")
     assert said(b=wrong) == ["b.yaml:6:25: error: 'tuesday' is not a value of days (did you mean 'tue'?)"]
+
+
+def test_an_unknown_key_deep_inside_gets_a_suggestion_of_its_own_place(said):
+    wrong = POLICY.replace("hours: [7]", "hour: [7]").replace("selection: {all", "selection: {tag: [], all")
+    assert said(a=GOOD, b=wrong) == [
+        "b.yaml:5:17: error: unknown key 'tag' (did you mean 'tags'?)",
+        "b.yaml:6:25: error: unknown key 'hour' (did you mean 'hours'?)",
+    ]
 
 
 def test_words_of_yaml_1_1_are_text_and_times_are_no_numbers(said, tmp_path):

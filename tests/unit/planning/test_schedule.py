@@ -232,3 +232,28 @@ def test_a_slot_carries_what_is_due_in_the_order_of_products():
     made = policy(daily={"replicas": {"hours": [7]}, "backups": {"hours": [7]}})
     (slot,) = slots(made, at("2026-01-05"), at("2026-01-06"))
     assert list(slot.flags) == [Kind.SNAPSHOT, Kind.REPLICA, Kind.BACKUP]
+
+
+def test_a_daily_schedule_on_no_day_runs_never():
+    made = policy(daily={"days": [], "snapshots": {"hours": [7]}})
+    assert next_slots(made, at("2026-01-01"), 1) == ()
+    assert eventbridge_expressions(made) == ()
+
+
+def test_two_archives_of_one_day_ride_with_one_backup():
+    made = policy(
+        daily={"backups": {"hours": [6]}},
+        monthly={"run_on": {"day": 15}, "time": "09:00", "archive": {"months": "all"}},
+        yearly={"run_on": {"day": 15}, "time": "09:00", "archive": {}},
+    )
+    (slot,) = slots(made, at("2026-01-15"), at("2026-01-16"))
+    assert spelled(slot.flags_of(Kind.ARCHIVE)) == "MY"
+
+
+def test_an_archive_leaves_the_snapshot_of_its_own_time_behind():
+    made = policy(
+        daily={"snapshots": {"hours": [9]}, "backups": {"hours": [6]}},
+        monthly={"run_on": {"day": 15}, "time": "09:00", "archive": {"months": "all"}},
+    )
+    found = {slot.at.hour: slot.products for slot in slots(made, at("2026-01-15"), at("2026-01-16"))}
+    assert found == {6: {Kind.SNAPSHOT, Kind.BACKUP, Kind.ARCHIVE}, 9: {Kind.SNAPSHOT}}

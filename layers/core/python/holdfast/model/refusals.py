@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 from zoneinfo import available_timezones
@@ -136,6 +137,15 @@ def _telling(finding: Finding) -> tuple[int, bool, bool]:
     return len(finding.path), finding.suggestion.startswith("did you mean"), ": write" in finding.message
 
 
+def _better(one: Finding, other: Finding) -> Finding:
+    """The remark that says more; words that would have been accepted are added to one that names none."""
+    first, second = (other, one) if _telling(other) > _telling(one) else (one, other)
+    words = second.suggestion.removeprefix("one of ")
+    if first.path != second.path or first.suggestion or words == second.suggestion:
+        return first
+    return replace(first, suggestion=f"or {words}")
+
+
 def findings(error: ValidationError, model: type[BaseModel], whole: Any) -> list[Finding]:
     """What is wrong with ``whole``, one finding for each place. Time zones get a suggestion."""
     best: dict[Path, Finding] = {}
@@ -143,8 +153,8 @@ def findings(error: ValidationError, model: type[BaseModel], whole: Any) -> list
         finding = _finding(detail, model, whole)
         in_union = _union_place(detail["loc"], finding.path, whole)
         place = in_union if in_union is not None else (*finding.path, finding.message)
-        if place not in best or _telling(finding) > _telling(best[place]):
-            best[place] = finding
+        other = best.get(place)
+        best[place] = _better(other, finding) if other else finding
     return list(best.values())
 
 
