@@ -140,6 +140,8 @@ class Recorder:
 
     def guard(self, call: Call) -> Answer | None:
         """The refusal of a call that is not allowed, None for one that is."""
+        if call.service == "ec2" and not call.operation.startswith("Describe"):
+            self._hot.clear()  # tags may change
         identity = self._simulator.identities.find(call.access_key)
         if identity is None:
             return None
@@ -204,8 +206,6 @@ class Recorder:
 
     def _needs(self, call: Call) -> list[Need]:
         if call.name not in _HOT:
-            if call.service == "ec2" and not call.operation.startswith("Describe"):
-                self._hot.clear()  # tags may change
             return actions.needs(call, self._simulator.executions.tasks.machine_of_token)
         key = (call.account, call.name, call.url.split("/blocks/")[0])
         if key not in self._hot:
