@@ -203,6 +203,7 @@ def test_words_of_yaml_1_1_are_text_and_times_are_no_numbers(said, tmp_path):
         (b"a: &x 1", "a.yaml:1:4: error: anchors and aliases are not supported"),
         (b"a: [*x]", "a.yaml:1:5: error: anchors and aliases are not supported"),
         (b"a: !!python/object:os.system {}", "a.yaml:1:4: error: explicit types (!...) are not supported"),
+        (b'a: "\\ud800"', "a.yaml:1:4: error: half of a character"),
         (b"a: 1\na: 2", "a.yaml:2:1: error: the key 'a' stands here twice"),
         (b"? [1]\n: 2", "a.yaml:1:3: error: a key must be plain text"),
         (b"a: 1\n---\nb: 1", "a.yaml:2:1: error: one document in a file: split it"),

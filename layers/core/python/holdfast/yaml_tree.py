@@ -35,6 +35,7 @@ MAX_DEPTH: Final = 24
 MAX_SCALAR: Final = 16_384
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]{1,18}|[0-9]{1,18}(\.[0-9]{0,18})?)([eE][-+]?[0-9]{1,3})?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _WORDS: Final[dict[str, Any]] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -111,6 +112,8 @@ class _Reader:
             raise self.refuse(event, f"nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, ScalarEvent) and len(event.value) > MAX_SCALAR:
             raise self.refuse(event, f"a value longer than {MAX_SCALAR} characters")
+        if isinstance(event, ScalarEvent) and _SURROGATE.search(event.value):
+            raise self.refuse(event, "half of a character (\\ud800 to \\udfff): write the whole one")
 
     def node(self, event: Event, path: Path) -> Any:
         self.admit(event, path)
