@@ -90,7 +90,7 @@ class Signer:
         signed = sorted({**headers, **added}.items())
         names = ";".join([name for name, _ in signed])
         lines = "\n".join([f"{name}:{value}" for name, value in signed])
-        canonical_path = quote(path, safe="/~") if self._escape_path else path
+        canonical_path = quote(path, safe="/~") if self._escape_path and "%" in path else path
         canonical = f"{method}\n{canonical_path}\n{query}\n{lines}\n\n{names}\n{payload_hash}"
         digest = sha256(canonical.encode()).hexdigest()
         to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{day.scope}\n{digest}"

@@ -183,7 +183,7 @@ class Connection:
             filled += count
 
     def _fill(self, view: memoryview, filled: int, until: float) -> None:
-        receive, length = self._socket.recv_into, len(view)
+        receive, length, monotonic = self._socket.recv_into, len(view), time.monotonic
         if filled > length:
             raise BadResponse("more body than announced")
         while filled < length:
@@ -191,7 +191,7 @@ class Connection:
             if not count:
                 raise BadResponse(f"the body ended after {filled} of {length} bytes")
             filled += count
-            if time.monotonic() > until:
+            if filled < length and monotonic() > until:
                 raise TimeoutError("the operation took too long")
 
     def _read_body(
