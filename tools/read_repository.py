@@ -313,8 +313,16 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("volume")
     one.add_argument("output", type=Path)
     options = parser.parse_args(arguments)
-    password = options.password_file.read_text().splitlines()[0] if options.password_file else None
-    key = bytes.fromhex(options.key_file.read_text()) if options.key_file else None
+    password = key = None
+    try:
+        if options.password_file:
+            password = options.password_file.read_text().splitlines()[0]
+        if options.key_file:
+            key = bytes.fromhex(options.key_file.read_text())
+    except (OSError, ValueError, IndexError) as error:
+        parser.error(f"no key in {options.password_file or options.key_file}: {error}")
+    if key is not None and len(key) != 32:
+        parser.error(f"the key in {options.key_file} has {len(key)} bytes, not 32")
     try:
         reader = Reader(options.directory, password, key)
         if options.command == "extract":

@@ -152,6 +152,19 @@ def test_the_second_reader_refuses_a_wrong_key(name: str, options: list[str], me
     assert message in ran.stderr
 
 
+@pytest.mark.parametrize("option", ["--password-file", "--key-file"])
+@pytest.mark.parametrize("text", ["", "\n", "abc", None])
+def test_the_second_reader_says_when_a_file_holds_no_key(option: str, text: str | None, tmp_path: Path):
+    file = tmp_path / "key"
+    if text is not None:
+        file.write_text(text)
+    ran = second_reader(str(GOLDEN / "password"), option, str(file), "points")
+    wrong = option == "--password-file" and text in ("abc", "\n")
+    assert ran.returncode == (1 if wrong else 2)
+    assert ("password" if wrong else "key") in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
 def test_the_second_reader_imports_nothing_of_the_product():
     source = (ROOT / "tools" / "read_repository.py").read_text()
     assert "import holdfast" not in source
