@@ -65,7 +65,7 @@ def govern_moto(clock: VirtualClock) -> None:
 
     moto's modules import ``utcnow`` by name; exchanging the code of the one function reaches all of them.
     """
-    moto.core.utils._simulated_now = clock.now
+    vars(moto.core.utils)["_simulated_now"] = clock.now
     moto.core.utils.utcnow.__code__ = _virtual_utcnow.__code__
 
 

@@ -45,7 +45,8 @@ def _describe_instances(response: InstanceResponse) -> tuple[int, dict[str, str]
             text = f"The instance ID '{', '.join(missing)}' does not exist"
             raise EC2ClientError("InvalidInstanceID.NotFound", text)
         everything = [by_id[instance_id] for instance_id in wanted]
-    tests = [_test(name, values) for name, values in response._filters_from_querystring().items()]
+    filters: dict[str, Any] = response._filters_from_querystring()
+    tests = [_test(name, values) for name, values in filters.items()]
     chosen = [pair for pair in everything if all(test(pair[1]) for test in tests)]
     page, following = page_of(response, chosen)
     items = "".join(_reservation(reservation, instance) for reservation, instance in page)
@@ -90,15 +91,11 @@ _ATTRIBUTES: dict[str, Callable[[Instance], Any]] = {
 
 def _test(name: str, values: list[str]) -> Callable[[Instance], bool]:
     patterns = [re.compile(fnmatch.translate(value)) for value in values]
+    read = _ATTRIBUTES.get(name)
     if name.startswith("tag:"):
         key = name.removeprefix("tag:")
-
-        def read(instance: Instance) -> Any:
-            return _tags(instance).get(key)
-
-    elif name in _ATTRIBUTES:
-        read = _ATTRIBUTES[name]
-    else:
+        read = lambda instance: _tags(instance).get(key)  # noqa: E731 the other readers are of this shape
+    if read is None:
         raise EC2ClientError("InvalidParameterValue", f"The filter '{name}' is invalid")
 
     def matches(instance: Instance) -> bool:

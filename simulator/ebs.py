@@ -167,16 +167,18 @@ class ElasticBlockStore:
 
     def volume(self, volume_id: str) -> Volume:
         """A volume of any account and Region. Raises NotFoundError."""
-        for _, _, backend in list(ec2_backends.iter_backends()):
-            if volume_id in backend.volumes:
-                return backend.volumes[volume_id]
+        found = (held for one in _backends() if (held := one.volumes.get(volume_id)))
+        volume: Volume | None = next(found, None)
+        if volume is not None:
+            return volume
         raise NotFoundError("there is no such volume", resource=volume_id)
 
     def snapshot(self, snapshot_id: str) -> Snapshot:
         """A snapshot of any account and Region. Raises NotFoundError."""
-        for _, _, backend in list(ec2_backends.iter_backends()):
-            if snapshot_id in backend.snapshots:
-                return backend.snapshots[snapshot_id]
+        found = (held for one in _backends() if (held := one.snapshots.get(snapshot_id)))
+        snapshot: Snapshot | None = next(found, None)
+        if snapshot is not None:
+            return snapshot
         raise NotFoundError("there is no such snapshot", resource=snapshot_id)
 
     def snapshot_content(self, snapshot_id: str) -> SnapshotContent:
@@ -228,6 +230,17 @@ def frozen(snapshot: Snapshot) -> Frozen:
     return content
 
 
+def new_volume(backend: Any, size_gib: int) -> Volume:
+    """A volume that stands only for where a snapshot came from; EC2 shows it as vol-ffffffff."""
+    make: Any = Volume
+    volume: Volume = make(backend, "vol-ffffffff", size_gib, None)
+    return volume
+
+
+def _backends() -> list[Any]:
+    return [backend for _, _, backend in list(ec2_backends.iter_backends())]
+
+
 def find_readable(account: str, region: str, snapshot_id: str) -> Snapshot | None:
     """A snapshot that ``account`` owns in ``region`` or that was shared with it."""
     own = ec2_backends[account][region].snapshots.get(snapshot_id)
@@ -249,7 +262,7 @@ def install(simulator: Any) -> None:
     store: ElasticBlockStore = simulator.ebs
 
     def create_snapshot(backend: Any, volume_id: str, *arguments: Any, **options: Any) -> Snapshot:
-        snapshot = original_create_snapshot(backend, volume_id, *arguments, **options)
+        snapshot: Snapshot = original_create_snapshot(backend, volume_id, *arguments, **options)
         volume, now = snapshot.volume, store.clock.now()
         seconds = 0 if snapshot.from_ami else store.settings.snapshot_seconds
         held = disk(volume)

@@ -19,13 +19,13 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from moto.ec2.models import ec2_backends
-from moto.ec2.models.elastic_block_store import Snapshot, Volume
+from moto.ec2.models.elastic_block_store import Snapshot
 from moto.ec2.utils import random_snapshot_id
 
 from simulator import kms
 from simulator.blocks import BLOCK, BlockMap
 from simulator.calls import Answer
-from simulator.ebs import GIB_BLOCKS, ElasticBlockStore, Frozen, find_readable, frozen
+from simulator.ebs import GIB_BLOCKS, ElasticBlockStore, Frozen, find_readable, frozen, new_volume
 
 _BLOCK_PATH = re.compile(r"^/snapshots/([^/]+)/blocks/(\d+)$")
 _TOKEN_KEY = b"holdfast simulated EBS tokens"
@@ -203,7 +203,7 @@ class EbsDirect:
         key_arn = self._key(account, region, request, parent)
         if sum(not held.sealed for held in self._unsealed(backend)) >= _MAX_PENDING:
             raise EbsRefusal("ConcurrentLimitExceededException", "", f"{_MAX_PENDING} snapshots are pending")
-        volume = Volume(backend, "vol-ffffffff", size, None)
+        volume = new_volume(backend, size)
         snapshot = Snapshot(
             backend,
             random_snapshot_id(),

@@ -9,14 +9,17 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import boto3
 import botocore.session
+import moto.iam.models
 from botocore.loaders import create_loader
 from moto.iam.models import iam_backends
 from moto.sts.models import sts_backends
 
 from simulator.clock import VirtualClock
+from simulator.patches import Patches
 
 PARTITION = "aws"
 OPERATOR = "Operator"
@@ -84,6 +87,15 @@ class Identities:
         identity = self.assume(account, role or OPERATOR, seconds=43_200 if role else 10 * 365 * 86_400)
         return session_for(identity, region)
 
+    def forget_sessions(self) -> None:
+        """End every temporary session: the processes that held them have ended."""
+        for account in list(sts_backends):
+            ended = sts_backends[account][PARTITION].assumed_roles
+            for assumed in ended:
+                iam_backends[account][PARTITION].access_keys.pop(assumed.access_key_id, None)
+            ended.clear()
+        self._known.clear()
+
     def _search(self, access_key: str) -> Identity | None:
         for account in list(sts_backends):
             for assumed in reversed(sts_backends[account][PARTITION].assumed_roles):
@@ -96,14 +108,14 @@ class Identities:
                         return Identity(access_key, key.secret_access_key, account)
         return None
 
-    def _remember(self, assumed: object) -> Identity:
+    def _remember(self, assumed: Any) -> Identity:
         identity = Identity(
-            access_key=assumed.access_key_id,  # type: ignore[attr-defined]
-            secret=assumed.secret_access_key,  # type: ignore[attr-defined]
-            account=assumed.account_id,  # type: ignore[attr-defined]
-            role_arn=assumed.role_arn,  # type: ignore[attr-defined]
-            token=assumed.session_token,  # type: ignore[attr-defined]
-            expires_at=assumed.expiration.replace(tzinfo=UTC),  # type: ignore[attr-defined]
+            access_key=assumed.access_key_id,
+            secret=assumed.secret_access_key,
+            account=assumed.account_id,
+            role_arn=assumed.role_arn,
+            token=assumed.session_token,
+            expires_at=assumed.expiration.replace(tzinfo=UTC),
         )
         self._known[identity.access_key] = identity
         return identity
@@ -120,3 +132,22 @@ def session_for(identity: Identity, region: str) -> boto3.Session:
         region_name=region,
         botocore_session=core,
     )
+
+
+_patches = Patches()
+
+
+def install(simulator: Any) -> None:
+    """Let moto find the account of an access key without searching all accounts."""
+    original = moto.iam.models.get_account_id_from
+
+    def get_account_id_from(access_key: str) -> str:
+        identity = simulator.identities.find(access_key)
+        return identity.account if identity else str(original(access_key))
+
+    _patches.set(moto.iam.models, "get_account_id_from", get_account_id_from)
+
+
+def uninstall() -> None:
+    """Give moto its own search back."""
+    _patches.undo()

@@ -55,7 +55,7 @@ def derived_id(prefix: str, *names: str) -> str:
 
 
 def _build_organization(world: World, organization: Organization) -> None:
-    backend = organizations_backends[organization.management_account]["aws"]
+    backend: Any = organizations_backends[organization.management_account]["aws"]
     with _fixed("moto.organizations.utils.make_random_org_id", organization.id):
         backend.create_organization(region="us-east-1", FeatureSet="ALL")
     root_id = backend.org.root_id
@@ -149,7 +149,7 @@ def default_image(account: str, region: str, platform: str, architecture: str) -
 
 def _build_instance(simulator: Any, described: Instance, name: str) -> None:
     account, region = described.account, described.region
-    backend = ec2_backends[account][region]
+    backend: Any = ec2_backends[account][region]
     zone = f"{region}{described.zone}"
     instance_id = described.id or derived_id("i", account, region, name)
     options: dict[str, Any] = {"private_ip": described.private_ip} if described.private_ip else {}

@@ -82,7 +82,7 @@ class Buckets:
         for account in list(s3_backends):
             for backend in s3_backends[account].values():
                 for bucket in list(backend.buckets.values()):
-                    known = {key.place for key in bucket.keys.everything() if isinstance(key, StoredKey)}
+                    known = {key.place for key in _stored(bucket)}
                     for path in sorted((self.root / bucket.name).rglob("*")):
                         place = path.relative_to(self.root).as_posix()
                         if path.is_file() and not path.is_symlink() and place not in known:
@@ -95,8 +95,8 @@ class Buckets:
         for account in list(s3_backends):
             for backend in s3_backends[account].values():
                 for bucket in list(backend.buckets.values()):
-                    for key in bucket.keys.everything():
-                        if isinstance(key, StoredKey) and key.changed:
+                    for key in _stored(bucket):
+                        if key.changed:
                             self._describe(bucket.name, key)
 
     def _describe(self, bucket: str, key: StoredKey) -> None:
@@ -139,7 +139,7 @@ def _hidden_place(bucket: str, kind: str, key: str, version: str) -> str:
     return f".{bucket}.meta/{kind}/{name[:2]}/{name}"
 
 
-class StoredKey(FakeKey):  # type: ignore[misc]
+class StoredKey(FakeKey):
     """An object (or part of an upload) whose content is a file at ``place``."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -173,7 +173,7 @@ class StoredKey(FakeKey):  # type: ignore[misc]
         self.place = folder().receive(held)
 
     @property
-    def contentsize(self) -> int:
+    def contentsize(self) -> int:  # type: ignore[override]
         """Size in bytes, as the file has it now."""
         try:
             return self.path.stat().st_size
@@ -218,7 +218,7 @@ class StoredKey(FakeKey):  # type: ignore[misc]
         self.lock = threading.Lock()
 
 
-class StoredKeys(_VersionedKeyStore):  # type: ignore[misc]
+class StoredKeys(_VersionedKeyStore):
     """The keys of one bucket with their versions, last one current; files follow what happens to them.
 
     A current object whose file was deleted by a person is not listed and not found.
@@ -239,16 +239,12 @@ class StoredKeys(_VersionedKeyStore):  # type: ignore[misc]
             if isinstance(version, StoredKey) and version.place not in taken:
                 version.dispose()
 
-    def pop(self, key: str) -> None:
+    def pop(self, key: str) -> None:  # type: ignore[override]
         """Forget a key and delete all its content. Raises KeyError."""
         for version in dict.__getitem__(self, key):
             if isinstance(version, StoredKey):
                 version.dispose()
         dict.pop(self, key)
-
-    def everything(self) -> list[Any]:
-        """All versions and delete markers of all keys."""
-        return [version for versions in list(dict.values(self)) for version in versions]
 
     def _settle(self, key: str) -> None:
         versions = dict.__getitem__(self, key)
@@ -274,6 +270,12 @@ def folder() -> Buckets:
     if _buckets is None:
         raise RuntimeError("no simulated S3 is open")
     return _buckets
+
+
+def _stored(bucket: Any) -> list[StoredKey]:
+    """Every version of every object of a bucket, without delete markers."""
+    versions = (version for held in list(dict.values(bucket.keys)) for version in held)
+    return [version for version in versions if isinstance(version, StoredKey)]
 
 
 def _find(bucket: str, key: str) -> Any:

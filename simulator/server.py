@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 from contextlib import suppress
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 from simulator import calls, s3_reads, s3_rules
@@ -66,7 +66,7 @@ class LoopbackServer:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        reader = connection.makefile("rb", buffering=1024 * 1024)
+        reader: Any = connection.makefile("rb", buffering=1024 * 1024)
         try:
             while not self._closed and (request := _read_request(reader, connection)):
                 answer = self._answer(request)
@@ -110,9 +110,12 @@ class LoopbackServer:
             answer: Answer = simulator.answer(call, lambda: self._work(call, request), content_type)
         except (ConnectionError, SimulatedCrash):
             raise
-        except Exception:  # noqa: BLE001 a gap in the simulation is answered, or the client would wait for ever
+        except Exception as gap:  # noqa: BLE001 or the client would wait for ever, and nobody would know why
             _LOG.exception("%s failed", call.name)
-            return calls.error_answer(service, "InternalFailure", "see the log", 500, content_type)
+            told = f"the simulator cannot answer {call.name}: {type(gap).__name__}: {gap}"
+            return calls.error_answer(
+                service, "NotImplemented", told, 501, content_type
+            )  # 501 is not retried
         return answer
 
     def _work(self, call: Call, request: Request) -> Answer:
@@ -152,7 +155,7 @@ class LoopbackServer:
             return self._application
 
 
-def _read_request(reader: io.BufferedReader, connection: socket.socket) -> Request | None:
+def _read_request(reader: BinaryIO, connection: socket.socket) -> Request | None:
     line = reader.readline(_MAX_HEAD)
     if not line:
         return None
@@ -172,7 +175,7 @@ def _read_request(reader: io.BufferedReader, connection: socket.socket) -> Reque
     return method, path, query, headers, _read_body(reader, headers)
 
 
-def _read_body(reader: io.BufferedReader, headers: dict[str, str]) -> bytes:
+def _read_body(reader: BinaryIO, headers: dict[str, str]) -> bytes:
     if "chunked" in headers.get("transfer-encoding", "").lower():
         parts = []
         while size := int(reader.readline(_MAX_HEAD).split(b";")[0], 16):
@@ -187,7 +190,7 @@ def _read_body(reader: io.BufferedReader, headers: dict[str, str]) -> bytes:
     return _exactly(reader, int(headers.get("content-length") or 0))
 
 
-def _exactly(reader: io.BufferedReader, size: int) -> bytes:
+def _exactly(reader: BinaryIO, size: int) -> bytes:
     content = reader.read(size) if size else b""
     if len(content) != size:
         raise ConnectionResetError("the client went away")

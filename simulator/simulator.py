@@ -25,11 +25,10 @@ from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber, MockRawResponse
 
 from holdfast.errors import ConfigurationError
-from simulator import calls, clock, control, ebs, ec2, kms, populate, s3, state
+from simulator import calls, clock, control, ebs, ec2, identities, kms, populate, s3, state
 from simulator.calls import Answer, Call
 from simulator.ebs_direct import EbsDirect
 from simulator.faults import FaultPlan, SimulatedCrash, flip_bit
-from simulator.identities import Identities
 from simulator.quotas import Quotas
 from simulator.server import LoopbackServer
 from simulator.world import World
@@ -55,6 +54,8 @@ class Simulator:
     - ``crashed``: root access keys whose sandbox died by a fault; they reach nothing until taken out.
     """
 
+    directory: Path
+    ebs: ebs.ElasticBlockStore
     control: Any
     engine: Any
     lambdas: Any
@@ -99,7 +100,7 @@ class Simulator:
         self.kept: dict[str, Any] = saved.kept if saved else {}
         self.guards: list[Guard] = []
         self.crashed: set[str] = set()
-        self.identities = Identities(self.clock)
+        self.identities = identities.Identities(self.clock)
         self.ebs = ebs.ElasticBlockStore(self.directory, self.clock, self.world.ebs)
         self.ebs_direct = EbsDirect(self.ebs)
         self.s3 = s3.Buckets(self.directory / "buckets")
@@ -120,10 +121,10 @@ class Simulator:
         undone.callback(mock.stop)
         clock.govern_moto(self.clock)
         undone.callback(clock.release_moto)
-        for part in (kms, ec2, ebs, s3):
+        for part in (identities, kms, ec2, ebs, s3):
             undone.callback(part.uninstall)
             part.install(self)
-        BotocoreStubber.__call__ = _answer_in_process
+        setattr(BotocoreStubber, "__call__", _answer_in_process)  # noqa: B010 the type of a method cannot be assigned
         undone.callback(setattr, BotocoreStubber, "__call__", _moto_stub)
         if saved is not None:
             state.restore_backends(self, saved)
@@ -234,7 +235,7 @@ def current() -> Simulator:
 def _answer_in_process(
     stub: BotocoreStubber, event_name: str, request: AWSPreparedRequest, **_: Any
 ) -> AWSResponse | None:
-    credential = calls.credential_of(request.headers)
+    credential = calls.credential_of(dict(request.headers.items()))
     if not stub.enabled or _open is None or credential is None or request.url.startswith("http://127.0.0.1"):
         return _moto_stub(stub, event_name, request)
     service = calls.service_of(credential)
@@ -259,7 +260,7 @@ def _answer_in_process(
             return simulator.ebs_direct.answer(
                 call.account, call.region, call.method, split.path, split.query, lower, _bytes(request.body)
             )
-        status, headers, content = stub.process_request(request)
+        status, headers, content = stub.process_request(request) or (404, {}, b"")
         return status, dict(headers), content.encode() if isinstance(content, str) else content
 
     try:
@@ -268,7 +269,8 @@ def _answer_in_process(
         raise ConnectionClosedError(endpoint_url=request.url) from lost
     if call.operation == "AssumeRole" and (issued := _ISSUED_KEY.search(content)):
         _open.identities.descends(issued.group(1).decode(), call.access_key)
-    return AWSResponse(request.url, status, headers, MockRawResponse(content))
+    told: Any = headers
+    return AWSResponse(request.url, status, told, MockRawResponse(content))
 
 
 def _text(value: str | bytes) -> str:

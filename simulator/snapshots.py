@@ -13,12 +13,12 @@ from typing import Any
 from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import ec2_backends
-from moto.ec2.models.elastic_block_store import EBSBackend, Snapshot, Volume
+from moto.ec2.models.elastic_block_store import EBSBackend, Snapshot
 from moto.ec2.responses.elastic_block_store import ElasticBlockStore as SnapshotResponse
 from moto.ec2.utils import generic_filter, random_snapshot_id
 
 from simulator import kms
-from simulator.ebs import ElasticBlockStore, Frozen, find_readable, frozen
+from simulator.ebs import ElasticBlockStore, Frozen, find_readable, frozen, new_volume
 from simulator.patches import Patches
 
 _patches = Patches()
@@ -137,7 +137,7 @@ def _copy_snapshot(store: ElasticBlockStore, response: SnapshotResponse) -> Acti
         named = named or backend.default_kms_key_id or backend._create_default_encryption_key()
         key = require_key(named, account, response.region)
     response.error_on_dryrun()
-    volume = Volume(backend, "vol-ffffffff", source.volume_size, None)
+    volume = new_volume(backend, source.volume_size)
     copy = Snapshot(
         backend,
         random_snapshot_id(),

@@ -143,6 +143,7 @@ def restore_backends(simulator: Any, saved: Saved) -> None:
                 dict.__setitem__(held[account], region, backend)
     mock_random.setstate(saved.chance)  # type: ignore[arg-type]
     simulator.ebs.files.adopt(saved.files)
+    simulator.identities.forget_sessions()
     simulator.s3.adopt()
 
 

@@ -209,12 +209,14 @@ class World(Section):
             if account.unit and account.unit not in units:
                 yield f"account {account.id}: there is no unit {account.unit!r}{_meant(account.unit, units)}"
         aliases = {(key.account, key.region, key.alias) for key in self.keys}
-        for owned in (*self.instances, *self.keys, *self.secrets):
-            name = getattr(owned, "name", None) or getattr(owned, "alias", "")
-            if owned.account not in known:
-                yield f"{name}: there is no account {owned.account}; add it to accounts"
-            if owned.region not in self.regions:
-                yield f"{name}: Region {owned.region} is not in regions{_meant(owned.region, self.regions)}"
+        owned = [(instance.name, instance.account, instance.region) for instance in self.instances]
+        owned += [(secret.name, secret.account, secret.region) for secret in self.secrets]
+        owned += [(key.alias, key.account, key.region) for key in self.keys]
+        for name, owner, region in owned:
+            if owner not in known:
+                yield f"{name}: there is no account {owner}; add it to accounts"
+            if region not in self.regions:
+                yield f"{name}: Region {region} is not in regions{_meant(region, self.regions)}"
         for instance in self.instances:
             if instance.guest and instance.guest not in self.guests:
                 hint = _meant(instance.guest, self.guests)
