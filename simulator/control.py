@@ -9,6 +9,7 @@ import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from botocore.client import ClientCreator
 from botocore.config import Config
 
 from simulator import cloudformation, iam, lambdas, mail, organizations, schedules, stepfunctions
@@ -115,7 +116,20 @@ def install(simulator: Simulator) -> None:
     iam.install(simulator, control.patches)
     organizations.install(simulator, control.patches)
     mail.install(control.patches)
+    _reuse_client_classes(control.patches)
     simulator.schedules.arm_all()
+
+
+def _reuse_client_classes(patches: Patches) -> None:
+    """Make each service's client class once: it is most of what a client costs, and worlds make hundreds."""
+    made: dict[str, Any] = {}
+
+    def create(creator: ClientCreator, service_name: str, service_model: Any) -> Any:
+        if service_name not in made:
+            made[service_name] = original(creator, service_name, service_model)
+        return made[service_name]
+
+    original = patches.set(ClientCreator, "_create_client_class", create)
 
 
 def uninstall(simulator: Simulator) -> None:

@@ -18,7 +18,6 @@ import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 _SYNCHRONOUS_BYTES = 6 * 1024 * 1024  # quota for request and response of a synchronous invocation
 _ASYNCHRONOUS_BYTES = 1024 * 1024  # quota for the event of an asynchronous one
-_RENEW_BEFORE = timedelta(hours=1)  # longer than any invocation, so that no session ends inside one
+_SESSION_SECONDS = 10 * 365 * 86_400  # the platform renews the credentials of a sandbox as long as it lives
 
 Remaining = Callable[[], float]
 
@@ -280,16 +279,15 @@ class Lambdas:
 
     def _take(self, function: LambdaFunction, deployed: _Deployed) -> Sandbox:
         with self._lock:
-            while deployed.idle:
-                sandbox = deployed.idle.pop()
-                expires = sandbox.identity.expires_at
-                if expires is None or expires > self._simulator.clock.now() + _RENEW_BEFORE:
-                    return sandbox
+            if deployed.idle:
+                return deployed.idle.pop()
             self._sandboxes += 1
             number = self._sandboxes
         self._simulator.recorder.runs(function)
         account = function.role.split(":")[4]
-        identity = self._simulator.identities.assume(account, function.role, name=function.function_name[:64])
+        identity = self._simulator.identities.assume(
+            account, function.role, name=function.function_name[:64], seconds=_SESSION_SECONDS
+        )
         world = World(
             environment=self.environment(function),
             clock=self._simulator.clock,
