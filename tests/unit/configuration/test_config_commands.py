@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from holdfast.cli.config import app
 from holdfast.model.configuration import Configuration
 from holdfast.model.json_schema import configuration_schema
 from holdfast.model.regions import TIME_ZONES, partition
+from holdfast.yaml_tree import read_tree
 from tools.generate_configuration_reference import generated
 
 ROOT = Path(__file__).parents[3]
@@ -78,6 +80,16 @@ def test_the_example_files_name_the_schema_for_editors():
     assert files
     for file in files:
         assert file.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=schema.json\n")
+
+
+def test_editors_accept_the_example_and_refuse_what_validate_refuses():
+    validator = Draft202012Validator(configuration_schema())
+    Draft202012Validator.check_schema(validator.schema)
+    for file in sorted((ROOT / "config").glob("*.yaml")):
+        validator.validate(read_tree(file.read_bytes(), file.name).value)
+    assert not validator.is_valid({"polices": []})
+    assert not validator.is_valid({"backup_account": 111122223333})
+    assert not validator.is_valid({"session_records": "soon"})
 
 
 def test_the_schema_knows_every_key_and_requires_none_at_the_top():
