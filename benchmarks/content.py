@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sysconfig
 from collections.abc import Iterator
-from functools import cache
 from itertools import cycle
 from pathlib import Path
 
@@ -24,19 +23,20 @@ KINDS: tuple[tuple[int, tuple[str, ...]], ...] = (
 """Blocks of each kind in ten, and the suffixes of its files."""
 
 
-@cache
-def _files() -> list[Path]:
-    """Every file of the installation, in a stable order."""
-    roots = sorted({sysconfig.get_path(name) for name in ("stdlib", "platlib")})
-    found = (Path(folder, name) for root in roots for folder, _, names in os.walk(root) for name in names)
-    return sorted(path for path in found if not path.is_symlink())
+def _files() -> Iterator[Path]:
+    """The files of the installation, in a stable order; no further than somebody reads."""
+    for root in sorted({sysconfig.get_path(name) for name in ("stdlib", "platlib")}):
+        for folder, folders, names in os.walk(root):
+            folders.sort()
+            for name in sorted(names):
+                yield Path(folder, name)
 
 
 def _stream(suffixes: tuple[str, ...]) -> Iterator[bytes]:
     """Blocks of the files with these suffixes, each file beginning at a multiple of 4 KiB, as on a disk."""
     pending = bytearray()
     for path in _files():
-        if path.suffix in suffixes:
+        if path.suffix in suffixes and not path.is_symlink():
             content = path.read_bytes()[: 4 << 20]
             pending += content + bytes(-len(content) % 4096)
         while len(pending) >= BLOCK_SIZE:
