@@ -41,5 +41,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="further policy vectors, in the form of tests/vectors/policy_vectors.yaml",
+        help="further vectors in the form of tests/vectors/policy_vectors.yaml (write --vectors=FILE)",
     )

@@ -87,8 +87,8 @@ def scheduled(enabled: list[str]) -> dict:
     parts = {
         "daily": {"backups": {"hours": [7]}},
         "weekly": {"time": "07:00", "backups": {"days": ["mon"]}},
-        "monthly": {"backups": {"months": "all"}},
-        "yearly": {"backups": {}},
+        "monthly": {"time": "07:00", "backups": {"months": "all"}},
+        "yearly": {"time": "07:00", "backups": {}},
     }
     return {name: parts[name] for name in (NAMES[flag] for flag in enabled)}
 
@@ -102,17 +102,14 @@ def valid(case: dict) -> None:
         }
         if case.get("standard_monthly_backups"):
             archive["backups"] = {"months": "all"}
-        times = {} if parts.keys() & {"daily", "weekly"} else {"time": "07:00"}
-        if "daily" in parts and "weekly" not in parts:
-            times = {"time": "07:00"}
-        parts |= {case["archive"]: {**archive, **times}, "archive_repository": "archive"}
+        parts |= {case["archive"]: {**archive, "time": "07:00"}, "archive_repository": "archive"}
         if not case.get("enabled", ["D"]):
             parts.pop("daily", None)
     if case.get("backups_enabled") is False:
         parts |= {"repository": ""}
         parts.pop("daily", None)
     if case.get("yearly"):
-        parts |= {"yearly": {"backups": {}}}
+        parts |= {"yearly": {"time": "07:00", "backups": {}}}
     if "schedules_enabled" in case:
         for name in NAMES.values():
             parts.pop(name, None)

@@ -38,6 +38,8 @@ def run(vector: dict) -> int:
 def kept(schedule: dict) -> object:
     if "keep_days" in schedule:
         return {"days": schedule["keep_days"]}
+    if "keep_years" in schedule:
+        return {"years": schedule["keep_years"]}
     return {"months": schedule["keep_months"]} if "keep_months" in schedule else schedule["keep"]
 
 
@@ -54,9 +56,19 @@ def built(vector: dict) -> SchedulePolicy:
         elif flag == "W":
             parts["weekly"] = {"time": times[0], product: {"days": schedule["days"], "keep": keep}}
         else:
-            on = {"ordinal": schedule["ordinal"], "weekday": schedule["weekday"]}
-            months = {"months": schedule["months"], "keep": keep}
-            parts["monthly"] = {"run_on": on, "time": times[0], product: months}
+            on = (
+                {"day": schedule["on_day"]}
+                if "on_day" in schedule
+                else {
+                    "ordinal": schedule["ordinal"],
+                    "weekday": schedule["weekday"],
+                }
+            )
+            if flag == "M":
+                made = {product: {"months": schedule["months"], "keep": keep}}
+            else:
+                made = {"month": schedule["months"][0], product: {"keep": keep}}
+            parts["monthly" if flag == "M" else "yearly"] = {"run_on": on, "time": times[0], **made}
     return policy(**parts)
 
 

@@ -158,6 +158,8 @@ def test_the_rule_of_each_kind_comes_from_the_schedules_that_make_it():
     "created, unit, zone, expected",
     [
         ("2026-01-31T12:00", {"months": 1}, "UTC", "2026-02-28T12:00"),
+        ("2026-01-31T12:00", {"months": 2}, "UTC", "2026-03-31T12:00"),
+        ("2026-01-30T12:00", {"months": 3}, "UTC", "2026-04-30T12:00"),
         ("2028-02-29T12:00", {"years": 1}, "UTC", "2029-02-28T12:00"),
         ("2026-11-30T12:00", {"months": 3}, "UTC", "2027-02-28T12:00"),
         ("2026-03-28T06:00", {"days": 1}, "Europe/Berlin", "2026-03-29T05:00"),
