@@ -125,8 +125,12 @@ _GROUPS: Final[tuple[tuple[Fault, str], ...]] = (
         """
         InvalidSnapshot.NotFound InvalidInstanceID.NotFound InvalidVolume.NotFound
         InvalidVolumeID.NotFound InvalidSnapshotID.NotFound InvalidAMIID.NotFound
-        ebs:ResourceNotFoundException INVALID_SNAPSHOT_ID SNAPSHOT_NOT_FOUND
+        ebs:ResourceNotFoundException SNAPSHOT_NOT_FOUND
         """,
+    ),
+    (
+        Fault(SourceGoneError, "The snapshot is not complete, or there never was one with this id."),
+        "INVALID_SNAPSHOT_ID",
     ),
     (
         Fault(NotFoundError, "Check the bucket's name and Region in the configuration."),
