@@ -38,6 +38,11 @@ class Spoke:
     def partition(self) -> str:
         return Site.hub(self.configuration).partition
 
+    @property
+    def suffix(self) -> str:
+        """The end of the partition's host names."""
+        return "amazonaws.com.cn" if self.partition == "aws-cn" else "amazonaws.com"
+
     def ec2(self, kind: str, *, owned: bool = True) -> str:
         """Resources of one kind in any Region; snapshots and images have no account in their ARN."""
         return f"arn:{self.partition}:ec2:*:{self.account if owned else ''}:{kind}/*"
@@ -63,7 +68,7 @@ class Spoke:
     def keys(self) -> tuple[Statement, ...]:
         """Use KMS keys through EBS."""
         resource = f"arn:{self.partition}:kms:*:*:key/*"
-        through = {"kms:ViaService": ["ec2.*.amazonaws.com", "ebs.*.amazonaws.com"]}
+        through = {"kms:ViaService": [f"{service}.*.{self.suffix}" for service in ("ec2", "ebs")]}
         uses = (
             "kms:Decrypt DescribeKey GenerateDataKey GenerateDataKeyWithoutPlaintext ReEncryptFrom"
             " ReEncryptTo"
@@ -189,7 +194,7 @@ def restore(spoke: Spoke) -> tuple[Statement, ...]:
             "PassProfiles",
             "iam:PassRole",
             f"arn:{spoke.partition}:iam::{spoke.account}:role/*",
-            when={"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
+            when={"StringEquals": {"iam:PassedToService": f"ec2.{spoke.suffix}"}},
             because="A restored instance gets the instance profile that it had, or the one asked for; the "
             "condition limits it to EC2.",
         ),

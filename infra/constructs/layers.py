@@ -37,6 +37,8 @@ RUNTIME: Final = lambda_.Runtime.PYTHON_3_13
 ARCHITECTURE: Final = lambda_.Architecture.ARM_64
 PYTHON: Final = "3.13"
 PLATFORMS: Final = ("manylinux2014_aarch64", "manylinux_2_17_aarch64", "manylinux_2_28_aarch64")
+# For the command line and for synthesis; their libraries are not in the dependencies layer.
+LEFT_OUT: Final = ("cli", "configuration.py", "yaml_tree.py")
 GENERATED: Final = ["**/__pycache__", "**/*.pyc", "**/.*"]
 
 
@@ -151,7 +153,9 @@ def _configuration_layer(scope: Construct, configuration: Configuration) -> lamb
 
 def layers(scope: Construct, configuration: Configuration) -> Layers:
     """The three layers, from what changes rarely to what changes often."""
-    core = lambda_.Code.from_asset(str(CORE), exclude=[*GENERATED, "python/holdfast/cli"])
+    core = lambda_.Code.from_asset(
+        str(CORE), exclude=[*GENERATED, *(f"python/holdfast/{name}" for name in LEFT_OUT)]
+    )
     return Layers(
         dependencies=_layer(scope, "Dependencies", _dependencies_code(scope), "Third-party libraries"),
         core=_layer(scope, "Core", core, "The Holdfast library"),

@@ -180,8 +180,8 @@ def deploy_overdue(scope: Construct, site: Site, topic: sns.ITopic) -> list[clou
     alarms = []
     for policy in site.configuration.policies:
         silence = longest_silence([policy])
-        if silence is None:
-            continue
+        if silence is None or not (policy.name.isascii() and policy.name.isprintable()):
+            continue  # CloudWatch knows metrics by printable ASCII only: there is nothing to watch
         alarms.append(
             _alarm(
                 scope,

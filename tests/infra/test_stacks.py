@@ -12,6 +12,7 @@ from holdfast.bundle import load_bundle
 from holdfast.errors import ConfigurationError
 from holdfast.model.configuration import Configuration
 from holdfast.settings import Settings
+from infra.constructs.layers import LEFT_OUT
 from infra.constructs.state_machine import DIRECTORY, MACHINES, placeholders, resolve, substitutions
 from infra.function_table import BY_VERB, FUNCTIONS_DIRECTORY, ROWS, SCHEDULED
 from infra.names import Place, Site, distinct_slugs, with_keys
@@ -377,7 +378,7 @@ def test_the_core_layer_is_the_library_without_command_line_and_leftovers(assemb
     assert [
         path for path in files if path.suffix == ".pyc" or path.name.startswith((".", "__pycache__"))
     ] == []
-    assert [path for path in files if path.parts[0] == "cli"] == []
+    assert [path for path in files if path.parts[0] in LEFT_OUT] == []
 
 
 def test_functions_are_deployed_as_they_lie_in_their_directory(assembly: Path):
