@@ -17,6 +17,7 @@ from holdfast.planning.compliance import (
     LedgerEntry,
     Share,
     Status,
+    credited,
     joined,
     label,
     percent,
@@ -178,6 +179,12 @@ def test_an_instance_of_which_nothing_was_expected_has_met_everything():
     assert Share("i", 0, 0).ratio == 1
     assert policy_ratio([]) is None
     assert status(None, target_of(97)) is Status.NOT_AVAILABLE
+
+
+def test_a_run_at_the_very_instant_of_joining_is_the_instances_own():
+    due = [at("2026-01-05T10:00"), at("2026-01-05T11:00")]
+    assert credited(due, at("2026-01-05T11:00")) == 1
+    assert credited(due, at("2026-01-05T11:01")) == 2
 
 
 def test_rating_again_leaves_the_ledger_as_it_stood():
