@@ -29,7 +29,7 @@ def ec2() -> Iterator[Any]:
 @pytest.fixture
 def spoke(ec2: Any) -> Ec2Spoke:
     role = AssumedRole(lambda: boto3.Session(region_name=REGION), ROLE, "external")
-    return Ec2Spoke(lambda: ec2, role, REGION)
+    return Ec2Spoke(lambda *, once: ec2, role, REGION)
 
 
 def run_instance(ec2: Any, name: str = "web", user_data: str = "#!/bin/sh\necho ü\n") -> str:
@@ -184,10 +184,10 @@ def test_a_deleted_snapshot_may_be_deleted_again(ec2: Any, spoke: Ec2Spoke):
 
 def test_errors_leave_in_our_words_with_role_and_action(ec2: Any):
     role = AssumedRole(lambda: boto3.Session(region_name=REGION), ROLE)
-    spoke = Ec2Spoke(lambda: Failing(ec2, "UnauthorizedOperation"), role, REGION)
+    spoke = Ec2Spoke(lambda *, once: Failing(ec2, "UnauthorizedOperation"), role, REGION)
     with pytest.raises(AccessDeniedError, match="HoldfastBackup was denied ec2:DescribeInstances"):
         list(spoke.instances())
-    spoke = Ec2Spoke(lambda: Failing(ec2, "PendingSnapshotLimitExceeded"), role, REGION)
+    spoke = Ec2Spoke(lambda *, once: Failing(ec2, "PendingSnapshotLimitExceeded"), role, REGION)
     with pytest.raises(ThrottledError):
         take(spoke, "i-0123456789abcdef0")
 
@@ -197,5 +197,19 @@ def test_an_expired_token_is_renewed_once(ec2: Any):
     before = role.current()
     client = Failing(ec2, "RequestExpired")
     run_instance(ec2)
-    assert len(list(Ec2Spoke(lambda: client, role, REGION).instances())) == 1
+    assert len(list(Ec2Spoke(lambda *, once: client, role, REGION).instances())) == 1
     assert role.current() != before
+
+
+def test_only_the_call_without_a_token_is_sent_a_single_time(ec2: Any):
+    asked: list[bool] = []
+    role = AssumedRole(lambda: boto3.Session(region_name=REGION), ROLE)
+
+    def client(*, once: bool) -> Any:
+        asked.append(once)
+        return ec2
+
+    spoke = Ec2Spoke(client, role, REGION)
+    made = take(spoke, run_instance(ec2))
+    spoke.tag_snapshot(made[0].snapshot_id, {"a": "b"})
+    assert asked == [True, False]

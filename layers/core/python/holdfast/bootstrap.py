@@ -292,12 +292,12 @@ class Services:
         publish(metrics, policy=policy, namespace=self.settings.metrics_namespace, stream=self.world.log)
 
     def _spoke(self, role: AssumedRole, region: str) -> Spoke:
-        def client() -> Any:
+        def client(*, once: bool) -> Any:
             # All accounts' clients come from one session: its model of EC2 is large, and is loaded once.
             given = role.current()
             return self.world.once(
-                ("ec2", role.role_arn, region, given.access_key),
-                lambda: self._made_client("ec2", region, given),
+                ("ec2", role.role_arn, region, given.access_key, once),
+                lambda: self._made_client("ec2", region, given, once=once),
             )
 
         def make() -> Spoke:
@@ -307,13 +307,13 @@ class Services:
 
         return self.world.once(("spoke", role.role_arn, region), make)
 
-    def _made_client(self, service: str, region: str, given: Credentials) -> Any:
-        from holdfast.aws.clients import CONFIG
+    def _made_client(self, service: str, region: str, given: Credentials, *, once: bool) -> Any:
+        from holdfast.aws.clients import CONFIG, ONCE
 
         return self.world.session().client(
             service,
             region_name=region,
-            config=CONFIG,
+            config=ONCE if once else CONFIG,
             aws_access_key_id=given.access_key,
             aws_secret_access_key=given.secret_key,
             aws_session_token=given.token,

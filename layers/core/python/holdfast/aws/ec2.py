@@ -32,9 +32,13 @@ ATTRIBUTES: Final = (
 
 
 class Ec2Spoke:
-    """`ports.Spoke`. ``client`` gives a boto3 client under ``role``, with credentials that are still good."""
+    """`ports.Spoke`.
 
-    def __init__(self, client: Callable[[], Any], role: AssumedRole, region: str) -> None:
+    ``client`` gives a boto3 client under ``role`` with credentials that are still good; with ``once`` it sends
+    every request a single time, because CreateSnapshots has no idempotency token.
+    """
+
+    def __init__(self, client: Callable[..., Any], role: AssumedRole, region: str) -> None:
         self._client = client
         self._role = role
         self._region = region
@@ -147,13 +151,14 @@ class Ec2Spoke:
     def _call(self, operation: str, resource: str = "", **arguments: Any) -> Any:
         action = "ec2:" + "".join(word.capitalize() for word in operation.split("_"))
         with translating(action, role=self._role.role_arn, resource=resource):
+            once = operation == "create_snapshots"
             try:
-                return getattr(self._client(), operation)(**arguments)
+                return getattr(self._client(once=once), operation)(**arguments)
             except Exception as error:
                 if not self._expired(error):
                     raise
                 self._role.renew(self._role.current())
-                return getattr(self._client(), operation)(**arguments)
+                return getattr(self._client(once=once), operation)(**arguments)
 
     def _expired(self, error: Exception) -> bool:
         response = getattr(error, "response", None)
