@@ -61,8 +61,8 @@ def botocore_headers(
     method=st.sampled_from(["GET", "PUT", "POST", "HEAD", "DELETE"]),
     segments=st.lists(st.text(PRINTABLE, min_size=1, max_size=20), max_size=4),
     query=st.dictionaries(st.text(PRINTABLE, min_size=1, max_size=12), st.text(max_size=40), max_size=4),
-    extra=st.dictionaries(NAMES, VALUES, max_size=4),
-    body=st.binary(max_size=64),
+    extra=st.just({}) | st.dictionaries(NAMES, VALUES, max_size=4),
+    body=st.just(b"") | st.binary(max_size=64),
     unsigned=st.booleans(),
     moment=MOMENTS,
 )
@@ -100,6 +100,9 @@ def test_headers_equal_those_of_botocore(
     payload_hash = UNSIGNED if unsigned else hashlib.sha256(body).hexdigest()
     added = signer.sign(credentials, method, path, encoded, headers, payload_hash)
     assert {**headers, **added} == expected
+    if method == "GET" and not unsigned and not body and not extra:
+        lines = signer.sign_plain(credentials, method, path, encoded, "service.example.com")
+        assert dict(line.split(": ", 1) for line in lines.splitlines()) == expected
 
 
 def test_a_key_belongs_to_one_day_and_one_pair_of_credentials() -> None:
@@ -109,6 +112,9 @@ def test_a_key_belongs_to_one_day_and_one_pair_of_credentials() -> None:
     signed = [
         signer.sign(who, "GET", "/", "", {"host": "h"})["authorization"] for who in (one, two, one, one)
     ]
+    plain = Signer("ebs", "eu-central-1", clock=iter([0.0, 0.0, 86_399.0, 86_400.0]).__next__)
+    for who, authorization in zip((one, two, one, one), signed, strict=True):
+        assert plain.sign_plain(who, "GET", "/", "", "h").endswith(f"authorization: {authorization}\r\n")
     fresh = [
         Signer("ebs", "eu-central-1", clock=lambda at=at: at).sign(who, "GET", "/", "", {"host": "h"})
         for who, at in ((one, 0.0), (two, 0.0), (one, 86_399.0), (one, 86_400.0))

@@ -118,6 +118,7 @@ FAULTS = {
     "garbage": raw(b"\x16\x03\x01 not http at all\r\n\r\n"),
     "endless head": raw(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 20_000),
     "too many headers": raw(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 200 + b"\r\n"),
+    "blanks without end": raw(b"HTTP/1.1 200 OK\r\nx:" + b" " * 30_000 + b"\0\r\n\r\n"),
     "header without a name": raw(b"HTTP/1.1 200 OK\r\n: y\r\nContent-Length: 0\r\n\r\n"),
     "folded header": raw(b"HTTP/1.1 200 OK\r\nx: y\r\n z\r\nContent-Length: 0\r\n\r\n"),
     "two lengths": raw(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde"),

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
+from base64 import b64encode
+from binascii import a2b_base64
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from threading import Lock
@@ -34,6 +34,8 @@ _PAGE_BLOCKS: Final = 10_000
 _PAGE_LIMIT: Final = 16 << 20
 _EMPTY_PAGES: Final = 10_000
 _SMALL: Final = 1 << 20
+_SNAPSHOT: Final = re.compile(r"snap-[0-9a-f]{1,59}")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9+/=]{1,256}")
 _NEW_SNAPSHOT: Final = frozenset({"ResourceNotFoundException", "SNAPSHOT_NOT_FOUND"})
 
 
@@ -64,6 +66,7 @@ class _Budgets:
         return RateBudget(BLOCK_REQUESTS_PER_SECOND, start=self._start)
 
     def of(self, snapshot_id: str) -> tuple[RateBudget, ...]:
+        """The allowances that a request for a block of this snapshot spends from."""
         found = self._snapshots.get(snapshot_id)
         if found is None:
             with self._lock:
@@ -106,7 +109,7 @@ class EbsSnapshotReader:
                 f"/snapshots/{_segment(snapshot_id)}/blocks/{ref.index}",
                 "ebs:GetSnapshotBlock",
                 snapshot_id,
-                query=f"blockToken={quote(ref.token, safe=SAFE)}",
+                query=f"blockToken={_encoded(ref.token)}",
                 into=buffer,
                 budgets=self._budgets.of(snapshot_id),
             )
@@ -203,7 +206,7 @@ class EbsSnapshotWriter:
                 f"EBS refused to start the snapshot: {said}",
                 remedy="Restore again: a new attempt uses a new token.",
             )
-        if not re.fullmatch(r"snap-[0-9a-f]{1,59}", str(told.get("SnapshotId"))):
+        if not _SNAPSHOT.fullmatch(str(told.get("SnapshotId"))):
             raise UnavailableError("EBS started a snapshot without naming it.")
         if told.get("BlockSize", BLOCK_SIZE) != BLOCK_SIZE:
             raise IntegrityError(
@@ -257,14 +260,21 @@ class EbsSnapshotWriter:
 
 
 def _segment(snapshot_id: str) -> str:
-    return quote(snapshot_id, safe=SAFE)
+    return snapshot_id if _SNAPSHOT.fullmatch(snapshot_id) else quote(snapshot_id, safe=SAFE)
+
+
+def _encoded(token: str) -> str:
+    """A block token in a query; tokens are base64, and this is done for every block."""
+    if not _TOKEN.fullmatch(token):
+        return quote(token, safe=SAFE)
+    return token.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
 
 
 def _digest(headers: Mapping[str, str], what: str) -> bytes:
     """The SHA-256 in an answer's headers. Raises ChecksumError when there is none."""
     try:
-        digest = b64decode(headers.get("x-amz-checksum", ""), validate=True)
-    except Base64Error:
+        digest = a2b_base64(headers.get("x-amz-checksum", ""), strict_mode=True)
+    except ValueError:
         digest = b""
     if len(digest) != DIGEST_SIZE or headers.get("x-amz-checksum-algorithm", "SHA256") != "SHA256":
         raise ChecksumError(f"EBS sent {what} without a SHA-256 checksum.")

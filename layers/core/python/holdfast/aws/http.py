@@ -199,6 +199,12 @@ class HttpClient:
         return self._refused(request, response)
 
     def _head(self, request: Request, credentials: Credentials) -> bytes:
+        with self._lock:
+            self.requests[request.action] += 1
+        target = f"{request.path}?{request.query}" if request.query else request.path
+        if not request.headers and request.method == "GET":
+            lines = self._signer.sign_plain(credentials, "GET", request.path, request.query, self._authority)
+            return f"GET {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
         headers = {"host": self._authority, **request.headers}
         headers |= self._signer.sign(
             credentials,
@@ -210,10 +216,7 @@ class HttpClient:
         )
         if request.method in ("PUT", "POST"):
             headers["content-length"] = str(memoryview(request.body).nbytes)
-        target = f"{request.path}?{request.query}" if request.query else request.path
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        with self._lock:
-            self.requests[request.action] += 1
         return f"{request.method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
 
     def _connect(self, until: float) -> tuple[Connection, bool]:

@@ -48,6 +48,18 @@ def encode_query(parameters: Mapping[str, str | int]) -> str:
     return "&".join([f"{name}={value}" for name, value in encoded])
 
 
+class _Second(NamedTuple):
+    """What is the same for all plain requests to one host within one second."""
+
+    stamp: str
+    host: str
+    credentials: Credentials
+    canonical: str
+    to_sign: str
+    key: bytes
+    lines: str
+
+
 class Signer:
     """Signs requests to one service in one Region. Safe to use from many threads.
 
@@ -62,6 +74,7 @@ class Signer:
         self._escape_path = service != "s3"
         self._day = _Day(Credentials("", ""), "", "", b"")
         self._moment = (0, "")
+        self._second = _Second("", "", self._day.credentials, "", "", b"", "")
 
     def sign(
         self,
@@ -79,26 +92,53 @@ class Signer:
         UNSIGNED.
         """
         stamp = self._stamp()
-        day = self._day
-        if day.date != stamp[:8] or day.credentials is not credentials:
-            day = self._begin_day(credentials, stamp[:8])
+        day = self._day_of(credentials, stamp)
+        added = self._added(credentials, stamp, payload_hash)
+        signed = sorted({**headers, **added}.items())
+        names = ";".join([name for name, _ in signed])
+        lines = "\n".join([f"{name}:{value}" for name, value in signed])
+        canonical = f"{method}\n{self._canonical(path)}\n{query}\n{lines}\n\n{names}\n{payload_hash}"
+        digest = sha256(canonical.encode()).hexdigest()
+        to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{day.scope}\n{digest}"
+        signature = hmac.digest(day.key, to_sign.encode(), "sha256").hex()
+        return {**added, "authorization": _authorization(credentials, day, names) + signature}
+
+    def sign_plain(self, credentials: Credentials, method: str, path: str, query: str, host: str) -> str:
+        """All header lines of a request that has no body and no headers of its own.
+
+        It gives what :meth:`sign` gives for ``{"host": host}``, in a third of the time.
+        """
+        stamp = self._stamp()
+        second = self._second
+        if second.stamp != stamp or second.credentials is not credentials or second.host != host:
+            second = self._begin_second(credentials, stamp, host)
+        canonical = f"{method}\n{self._canonical(path)}\n{query}\n{second.canonical}"
+        to_sign = second.to_sign + sha256(canonical.encode()).hexdigest()
+        return f"{second.lines}{hmac.digest(second.key, to_sign.encode(), 'sha256').hex()}\r\n"
+
+    def _begin_second(self, credentials: Credentials, stamp: str, host: str) -> _Second:
+        day = self._day_of(credentials, stamp)
+        signed = sorted({"host": host, **self._added(credentials, stamp, EMPTY_HASH)}.items())
+        names = ";".join([name for name, _ in signed])
+        self._second = _Second(
+            stamp,
+            host,
+            credentials,
+            "".join([f"{name}:{value}\n" for name, value in signed]) + f"\n{names}\n{EMPTY_HASH}",
+            f"AWS4-HMAC-SHA256\n{stamp}\n{day.scope}\n",
+            day.key,
+            "".join([f"{name}: {value}\r\n" for name, value in signed])
+            + f"authorization: {_authorization(credentials, day, names)}",
+        )
+        return self._second
+
+    def _added(self, credentials: Credentials, stamp: str, payload_hash: str) -> dict[str, str]:
+        """The headers that signing adds before it signs."""
         added = {"x-amz-date": stamp}
         if payload_hash == UNSIGNED or not self._escape_path:
             added["x-amz-content-sha256"] = payload_hash
         if credentials.token:
             added["x-amz-security-token"] = credentials.token
-        signed = sorted({**headers, **added}.items())
-        names = ";".join([name for name, _ in signed])
-        lines = "\n".join([f"{name}:{value}" for name, value in signed])
-        canonical_path = quote(path, safe="/~") if self._escape_path and "%" in path else path
-        canonical = f"{method}\n{canonical_path}\n{query}\n{lines}\n\n{names}\n{payload_hash}"
-        digest = sha256(canonical.encode()).hexdigest()
-        to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{day.scope}\n{digest}"
-        signature = hmac.digest(day.key, to_sign.encode(), "sha256").hex()
-        added["authorization"] = (
-            f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{day.scope}, "
-            f"SignedHeaders={names}, Signature={signature}"
-        )
         return added
 
     def _stamp(self) -> str:
@@ -109,9 +149,23 @@ class Signer:
             self._moment = moment
         return moment[1]
 
-    def _begin_day(self, credentials: Credentials, date: str) -> _Day:
+    def _canonical(self, path: str) -> str:
+        return quote(path, safe="/~") if self._escape_path and "%" in path else path
+
+    def _day_of(self, credentials: Credentials, stamp: str) -> _Day:
+        day = self._day
+        if day.date == stamp[:8] and day.credentials is credentials:
+            return day
         key = f"AWS4{credentials.secret_key}".encode()
-        for part in (date, self._region, self._service, "aws4_request"):
+        for part in (stamp[:8], self._region, self._service, "aws4_request"):
             key = hmac.digest(key, part.encode(), "sha256")
-        self._day = _Day(credentials, date, f"{date}/{self._region}/{self._service}/aws4_request", key)
-        return self._day
+        scope = f"{stamp[:8]}/{self._region}/{self._service}/aws4_request"
+        self._day = day = _Day(credentials, stamp[:8], scope, key)
+        return day
+
+
+def _authorization(credentials: Credentials, day: _Day, names: str) -> str:
+    """The value of the header up to the signature."""
+    return (
+        f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{day.scope}, SignedHeaders={names}, Signature="
+    )

@@ -17,11 +17,12 @@ Content = bytes | bytearray | memoryview
 
 ERROR_BODY_LIMIT: Final = 65_536
 _HEAD_LIMIT: Final = 32_768
-_FIRST_READ: Final = 4_096
+_FIRST_READ: Final = 2_048
 _HEADER_COUNT: Final = 100
 _SEND_SLICE: Final = 1 << 20
-_STATUS_LINE: Final = re.compile(r"HTTP/1\.([01]) ([1-5]\d\d)(?: [^\r\n]*)?")
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_STATUS_LINE: Final = re.compile(r"HTTP/1\.([01]) ([1-5]\d\d)(?: [^\r\n]*)?\r\n")
+_HEADER: Final = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\r\n\0]*)\r\n")
+_HEADERS: Final = re.compile(rf"(?:{_HEADER.pattern})*")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
 _BODILESS: Final = frozenset({204, 205, 304})
 
@@ -75,7 +76,7 @@ class Connection:
     Raises OSError when the peer cannot be reached.
     """
 
-    __slots__ = ("_head", "_socket", "is_open", "used")
+    __slots__ = ("_head", "_socket", "_timeout", "is_open", "used")
 
     def __init__(self, endpoint: Endpoint, tls: ssl.SSLContext | None, connect_timeout: float) -> None:
         plain = socket.create_connection((endpoint.host, endpoint.port), connect_timeout)
@@ -87,6 +88,7 @@ class Connection:
             plain.close()
             raise
         self._head = memoryview(bytearray(_HEAD_LIMIT))
+        self._timeout = connect_timeout
         self.is_open = True
         self.used = 0
 
@@ -111,7 +113,10 @@ class Connection:
         BadResponse; the connection is closed then.
         """
         try:
-            self._socket.settimeout(max(0.001, min(read_timeout, until - time.monotonic())))
+            timeout = max(0.001, min(read_timeout, until - time.monotonic()))
+            if timeout != self._timeout:  # a system call
+                self._socket.settimeout(timeout)
+                self._timeout = timeout
             self._send(head, body)
             response = self._receive(head.startswith(b"HEAD "), into, limit, until)
         except BaseException:
@@ -172,7 +177,7 @@ class Connection:
             text = bytes(view[:filled])
             end = text.find(b"\r\n\r\n")
             if end >= 0:
-                status, headers = _parse_head(text[:end].decode("latin-1"))
+                status, headers = _parse_head(text[: end + 2].decode("latin-1"))
                 return status, headers, view[end + 4 : filled]
             if filled == len(view):
                 raise BadResponse("the head of the answer is too long")
@@ -265,18 +270,17 @@ def _check(until: float) -> None:
 
 
 def _parse_head(text: str) -> tuple[int, dict[str, str]]:
-    """Status and headers (lower-case names; ``:version`` is the minor HTTP version)."""
-    first, *lines = text.split("\r\n")
-    matched = _STATUS_LINE.fullmatch(first)
+    """Status and headers of a head (lower-case names; ``:version`` is the minor HTTP version)."""
+    matched = _STATUS_LINE.match(text)
     if matched is None:
         raise BadResponse("no HTTP status line")
-    if len(lines) > _HEADER_COUNT:
+    if not _HEADERS.fullmatch(text, matched.end()):
+        raise BadResponse("a malformed header")
+    fields = _HEADER.findall(text, matched.end())
+    if len(fields) > _HEADER_COUNT:
         raise BadResponse("too many headers")
     headers = {":version": matched[1]}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon or not _HEADER_NAME.fullmatch(name) or "\r" in value or "\n" in value or "\0" in value:
-            raise BadResponse("a malformed header")
+    for name, value in fields:
         name, value = name.lower(), value.strip(" \t")
         if headers.setdefault(name, value) != value:
             if name in ("content-length", "transfer-encoding"):
