@@ -119,7 +119,9 @@ def due(made: SchedulePolicy, wall: datetime) -> Iterator[tuple[Kind, str]]:
         if schedule and time == schedule.time:
             months = schedule.backups.months if flag == "M" else [schedule.month]
             if is_day(schedule.run_on, months, wall.date()):
-                yield from ((Kind.SNAPSHOT, flag), (Kind.BACKUP, flag))
+                yield Kind.BACKUP, flag
+                if flag == "M":
+                    yield Kind.SNAPSHOT, flag
 
 
 def walked(made: SchedulePolicy, start: datetime, end: datetime) -> dict[datetime, dict[Kind, str]]:

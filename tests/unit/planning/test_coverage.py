@@ -119,6 +119,12 @@ def test_failures_unreachable_accounts_and_new_bare_accounts_alarm():
     )
 
 
+def test_a_new_account_with_a_protected_instance_does_not_alarm():
+    before = day(made(), TODAY, [], ACCOUNTS[1:])
+    assert day(made(), TODAY, [instance(1)], ACCOUNTS, before=before).alarms == ()
+    assert day(made(), TODAY, [], ACCOUNTS, before=before).alarms == ()
+
+
 def test_the_first_day_calls_no_account_new():
     assert not any(each.new for each in day(made(), TODAY, [], ACCOUNTS).accounts)
 

@@ -84,6 +84,13 @@ def test_the_snapshot_that_the_next_backup_compares_with_is_announced_for_after_
     assert at == {8: 16, 9: 11, 10: 12}
 
 
+def test_a_backup_at_the_hour_of_retention_is_made_after_it():
+    made = policy(daily={"backups": {"hours": [4], "keep": {"days": 5}}}, repository="standard")
+    only = point(NOW - 90 * DAY, "D", Kind.BACKUP)
+    (removal,) = forecast(made, Kind.BACKUP, [only], NOW, NOW + 5 * DAY, ZONE)
+    assert f"{removal.at:%d %H:%M}" == "12 04:00"
+
+
 def test_nothing_is_announced_for_what_stays():
     made = policy(daily={"snapshots": DAILY["snapshots"]})
     manual = point(NOW - 90 * DAY, manual=True)

@@ -114,9 +114,18 @@ def test_yearly_and_monthly_without_a_time_follow_the_weekly_one():
     )
     slot = next(slots(made, at("2026-01-01"), at("2026-02-01")))
     assert f"{slot.at:%d %H:%M}" == "05 05:30"
-    assert spelled(slot.flags_of(Kind.SNAPSHOT)) == "WMY"
+    assert spelled(slot.flags_of(Kind.SNAPSHOT)) == "WM"
+    assert not slot.temporary
     assert spelled(slot.flags_of(Kind.BACKUP)) == "MY"
     assert slot.flags_of(Kind.ARCHIVE) == frozenset()
+
+
+def test_a_yearly_backup_that_stands_alone_has_a_snapshot_without_a_flag():
+    made = policy(yearly={"run_on": {"day": 9}, "time": "05:00", "backups": {}}, repository="standard")
+    (slot,) = next_slots(made, at("2026-01-01"), 1)
+    assert (slot.products, slot.temporary) == ({Kind.SNAPSHOT, Kind.BACKUP}, {Kind.SNAPSHOT})
+    assert slot.flags_of(Kind.SNAPSHOT) == frozenset()
+    assert eventbridge_expressions(made) == (Expression("cron(0 5 9 1 ? *)", "UTC"),)
 
 
 def test_a_schedule_that_is_switched_off_selects_nothing():

@@ -149,10 +149,14 @@ def selected(policy: SchedulePolicy) -> Iterator[Firing]:
 
 
 def firings(policy: SchedulePolicy) -> tuple[Firing, ...]:
-    """Everything the enabled schedules select, once each: a replica or backup implies a snapshot."""
+    """Everything the enabled schedules select, once each: a replica or backup implies a snapshot.
+
+    Snapshots know no yearly flag: nothing would ever take it off. A yearly backup uses the snapshot of the
+    slots that it coincides with, or one that is there for it alone (``planning.schedule``).
+    """
     found: dict[Firing, None] = {}
     for firing in selected(policy):
         found[firing] = None
-        if firing.kind in _DERIVED:
+        if firing.kind in _DERIVED and firing.flag is not Flag.YEARLY:
             found[Firing(Kind.SNAPSHOT, firing.flag, firing.minute, firing.days)] = None
     return tuple(found)

@@ -44,7 +44,7 @@ def remove(
         if link.taken in outdated:
             continue
         now = restored[link.taken]
-        added = {index: version for index, version in now.items() if not left or before.get(index) != version}
+        added = {index: version for index, version in now.items() if before.get(index) != version}
         left.append(Link(link.taken, not left, added))
         before = now
     needed = {version for link in left for version in restored[link.taken].values()}

@@ -40,8 +40,9 @@ _NOTHING: frozenset[Flag] = frozenset()
 class Slot:
     """One instant (UTC) at which a session runs.
 
-    ``flags`` holds each product due and the schedules that select it. ``temporary`` names products that
-    are made only so that an archive has something to read; they carry no flag and go after ``TEMPORARY_FOR``.
+    ``flags`` holds each product due and the schedules that select it. ``temporary`` names products that are
+    made only so that an archive or a yearly backup has something to read; they carry no flag. A temporary
+    backup goes after ``TEMPORARY_FOR``, a temporary snapshot when no backup needs it any more.
     """
 
     at: datetime
@@ -115,9 +116,10 @@ def slots(policy: SchedulePolicy, start: datetime, end: datetime) -> Iterator[Sl
         for at in ready:
             flags, extra = pending.pop(at)
             if start <= at < end:
-                yield Slot(
-                    at, {kind: frozenset(flags[kind]) for kind in Kind if kind in flags}, frozenset(extra)
-                )
+                if Kind.BACKUP in flags and Kind.SNAPSHOT not in flags:
+                    extra.add(Kind.SNAPSHOT)
+                made = {kind: frozenset(flags[kind]) for kind in Kind if kind in flags}
+                yield Slot(at, made, frozenset(extra))
 
 
 def slot_for(policy: SchedulePolicy, scheduled_at: datetime) -> Slot | None:
