@@ -138,7 +138,8 @@ _patches = Patches()
 
 
 def install(simulator: Any) -> None:
-    """Let moto find the account of an access key without searching all accounts."""
+    """Let moto find the account of an access key at once, and all sessions share the service models."""
+    _patches.set(botocore.session, "create_loader", lambda *_: _loader)
     original = moto.iam.models.get_account_id_from
 
     def get_account_id_from(access_key: str) -> str:
@@ -149,5 +150,5 @@ def install(simulator: Any) -> None:
 
 
 def uninstall() -> None:
-    """Give moto its own search back."""
+    """Give moto and botocore their own ways back."""
     _patches.undo()
