@@ -88,6 +88,12 @@ def test_a_transfer_key_is_not_used_where_nothing_needs_it():
     assert found.transfer_key_arn == ""
 
 
+def test_within_an_account_a_snapshot_under_the_default_key_is_simply_copied():
+    found = plan({"key_arn": KEY}, volume(MANAGED), managed=frozenset({MANAGED}))
+    assert isinstance(found, Copy)
+    assert not found.share
+
+
 def test_a_region_without_a_target_is_a_warning_with_a_remedy():
     refused = plan({}, volume(), region="eu-central-1")
     assert isinstance(refused, Refusal)

@@ -11,7 +11,7 @@ from holdfast.model.configuration import ObsoleteSnapshots
 from holdfast.model.restore_point import Flag, Kind
 from holdfast.model.schedules import Keep
 from holdfast.planning.calendar import FOREVER, kept_until, longest_days, shortest_days
-from holdfast.planning.retention import Rule, chains, judge, judge_obsolete, rule_for
+from holdfast.planning.retention import Rule, chains, judge, judge_obsolete, keeps_cbt_base, rule_for
 from tests.vectors.policies import point, policy
 
 UTC_ZONE = ZoneInfo("UTC")
@@ -92,6 +92,13 @@ def test_a_manual_snapshot_is_not_the_newest_valid_point_of_the_chain():
     assert removed(judge(points, by_age(), NOW)) == [False, False]
 
 
+def test_snapshots_of_manual_runs_of_a_yearly_policy_do_not_pile_up():
+    made = policy(yearly={"backups": {}}, repository="standard")
+    points = [point(ago(2), "Y"), point(ago(1), "Y")]
+    assert removed(judge(points, rule_for(made, Kind.SNAPSHOT), NOW)) == [True, False]
+    assert not keeps_cbt_base(made)
+
+
 def test_a_count_of_nothing_removes_even_the_newest():
     assert removed(judge([point(ago(1), "D")], rule(keep={Flag.DAILY: 0}), NOW)) == [True]
 
@@ -146,8 +153,8 @@ def test_the_rule_of_each_kind_comes_from_the_schedules_that_make_it():
         time_zone="Asia/Tokyo",
         keep_last=5,
     )
-    assert rule_for(made, Kind.SNAPSHOT).keep == {Flag.DAILY: 3, Flag.MONTHLY: 3}
-    assert rule_for(made, Kind.REPLICA).keep == {Flag.DAILY: 4}
+    assert rule_for(made, Kind.SNAPSHOT).keep == {Flag.DAILY: 3, Flag.MONTHLY: 3, Flag.YEARLY: 1}
+    assert rule_for(made, Kind.REPLICA).keep == {Flag.DAILY: 4, Flag.YEARLY: 1}
     assert rule_for(made, Kind.BACKUP).keep == {Flag.DAILY: keep(days=9)}
     assert rule_for(made, Kind.ARCHIVE).keep == {Flag.MONTHLY: keep(years=2), Flag.YEARLY: keep(years=7)}
     assert rule_for(made, Kind.ARCHIVE).zone.key == "Asia/Tokyo"

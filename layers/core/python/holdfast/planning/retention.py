@@ -22,6 +22,7 @@ from holdfast.model.schedules import Keep
 from holdfast.planning.calendar import kept_until, longest_days, shortest_days
 
 _NONE: frozenset[Flag] = frozenset()
+_COUNTED = (Kind.SNAPSHOT, Kind.REPLICA)
 _FLAGS = tuple(Flag)
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 _NAMES: Mapping[Flag, str] = {
@@ -86,12 +87,16 @@ def rule_for(policy: SchedulePolicy, kind: Kind) -> Rule:
         product = getattr(schedule, name, None)
         if product is not None:
             keep[flag] = product.keep
+        elif flag is Flag.YEARLY and schedule and kind in _COUNTED:
+            keep[flag] = 1  # No slot gives a snapshot this flag, but a manual run of a yearly policy does.
     return Rule(keep, ZoneInfo(policy.time_zone), policy.keep_last)
 
 
 def keeps_cbt_base(policy: SchedulePolicy) -> bool:
     """Whether the base of changed block tracking is kept: backups are on, a schedule keeps snapshots."""
-    counts = rule_for(policy, Kind.SNAPSHOT).keep.values()
+    counts = [
+        count for flag, count in rule_for(policy, Kind.SNAPSHOT).keep.items() if flag is not Flag.YEARLY
+    ]
     return bool(policy.repository) and any(isinstance(count, int) and count > 0 for count in counts)
 
 
