@@ -1,7 +1,7 @@
 """What the operator of a simulated AWS does: deploy a configuration, let time pass, look at disks and bills.
 
-The command line and the demonstration share it; everything goes through what is deployed, nothing is called behind
-its back.
+The command line and the demonstration share it; everything goes through what is deployed, nothing is called
+behind its back.
 """
 
 from __future__ import annotations

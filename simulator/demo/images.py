@@ -59,7 +59,7 @@ def _empty(path: Path, size_bytes: int) -> None:
 
 
 def files(seed: int, total_bytes: int) -> Iterator[tuple[str, bytes]]:
-    """Name and content of files as guests have them: source text, small records, some that do not compress."""
+    """Name and content of files as guests have them: source text, records, some that do not compress."""
     chance = random.Random(seed)
     library = sorted(Path(os.__file__).parent.glob("*.py"))
     written = count = 0

@@ -1,6 +1,6 @@
 """The scene of the demonstration: disks, a world with two protected accounts, and a configuration.
 
-Everything is written as the files that a user would write by hand, so that they can be read, changed and used again.
+Everything is written as the files that a user would write by hand: to be read, changed and used again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from simulator.demo.images import MIB, Partition
 BACKUP, MANAGEMENT, SHOP, OFFICE = "111122223333", "999988887777", "222233334444", "333344445555"
 REGION = "eu-central-1"
 EXTERNAL_ID = "holdfast-demo"
-PASSWORD = "correct horse battery staple"  # noqa: S105 the key of a demonstration
+PASSWORD = "correct horse battery staple"
 STARTS_AT = "2026-11-02T00:00:00Z"
 GIB = 1 << 30
 

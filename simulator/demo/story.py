@@ -1,7 +1,7 @@
 """The demonstration from the first schedule to the proof.
 
-Whatever is claimed is compared: the SHA-256 of each disk image as the guest had it when a snapshot was taken with
-that of the volume restored from the restore point, block by block inside the simulated EBS.
+Whatever is claimed is compared: the SHA-256 of each disk image as the guest had it when a snapshot was taken
+with that of the volume restored from the restore point.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def volume_digest(image: Path, size_gib: int) -> str:
 
 @dataclass
 class Story:
-    """One run of it. ``before`` counts the requests of setting the world up; ``totals`` bytes that sessions moved."""
+    """One run of it. ``before`` counts requests of setting the world up; ``totals`` bytes that sessions moved."""
 
     scene: Scene
     terminal: Terminal
@@ -210,8 +210,8 @@ class Story:
         for name in ("main",) if self.scene.own_images else ("main", "vault"):
             report = self.terminal.run("repository", "check", "--repository", name, "--read-data")
             self.terminal.say(
-                f"  {name}: {report['points']} restore points, {report['maps']} maps, {report['packs']} packs, "
-                f"{report['blocks_read']} blocks read and verified"
+                f"  {name}: {report['points']} restore points, {report['maps']} maps, "
+                f"{report['packs']} packs, {report['blocks_read']} blocks read and verified"
             )
 
 

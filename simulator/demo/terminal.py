@@ -1,7 +1,7 @@
 """Runs the commands of the demonstration as a person would type them, and shows what they say.
 
-Commands run in this process, each opening and saving the simulation anew: what a later command finds is what an
-earlier one left on disk.
+Commands run in this process, each opening and saving the simulation anew: what a later command finds is what
+an earlier one left on disk.
 """
 
 from __future__ import annotations
