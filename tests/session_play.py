@@ -116,7 +116,9 @@ def play_instance(world: SessionWorld, item: Event) -> None:
     """The inner machine of one instance."""
     ended: Event = {"stage": "snapshot", "taken": None, "committed": None, "error": None}
     try:
-        ended["taken"] = taken = step(TakeSnapshots, take_snapshots, item, world)
+        while (taken := step(TakeSnapshots, take_snapshots, item, world))["waiting"]:
+            world.clock.advance(timedelta(seconds=taken["wait_seconds"]))
+        ended["taken"] = taken
         polls = 0
         while (seen := step(CheckSnapshots, check_snapshots, {**item, **taken, "polls": polls}, world))[
             "pending"

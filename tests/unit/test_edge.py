@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -164,7 +165,32 @@ def test_a_defect_is_logged_with_its_trace(log: io.StringIO):
     with pytest.raises(PermanentError):
         call(Wanted, raising(ZeroDivisionError("x")), {"policy": "daily"})
     (line,) = lines(log)
-    assert "ZeroDivisionError" in line["exception"]
+    assert (line["reason"], "test_edge.py" in line["trace"]) == ("ZeroDivisionError: x", True)
+
+
+def test_a_value_that_a_validation_refuses_inside_is_neither_told_nor_logged(log: io.StringIO):
+    secret = "hunter" + str(2)
+
+    def operation(request: Wanted, services: Services) -> dict[str, Any]:
+        return {"never": Wanted.model_validate({"policy": [secret]})}
+
+    with pytest.raises(PermanentError) as caught:
+        call(Wanted, operation, {"policy": "daily"})
+    assert "policy: Input should be a valid string" in str(caught.value)
+    assert secret not in str(caught.value) + log.getvalue()
+
+
+def test_lines_of_the_library_carry_the_session_too(log: io.StringIO):
+    class Session(BaseModel):
+        session_id: str
+
+    def operation(request: Session, services: Services) -> dict[str, Any]:
+        logging.getLogger("holdfast.operations.somewhere").info("a step of %s", "i-1")
+        return {}
+
+    call(Session, operation, {"session_id": "20261122T070000Z-daily-1"})
+    (line,) = lines(log)
+    assert (line["message"], line["correlation_id"]) == ("a step of i-1", "20261122T070000Z-daily-1")
 
 
 def test_neither_events_nor_answers_are_logged(log: io.StringIO):

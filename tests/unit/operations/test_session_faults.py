@@ -166,7 +166,7 @@ def test_a_role_that_is_lost_mid_way_fails_the_instance_and_clears_nothing_away(
 
 def test_throttling_is_waited_out_and_never_a_failure():
     world, _, _ = a_world()
-    there(world).faults["create_snapshots"] = [ThrottledError("PendingSnapshotLimitExceeded")] * 3
+    there(world).faults["create_snapshots"] = [ThrottledError("PendingSnapshotLimitExceeded")] * 30
     there(world).faults["read_snapshots"] = [ThrottledError("RequestLimitExceeded")] * 2
     outcomes = play_outcomes(world)
     assert {outcome.state for outcome in outcomes.values()} == {State.SUCCESS}

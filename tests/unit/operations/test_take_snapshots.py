@@ -111,10 +111,27 @@ def test_a_call_that_made_nothing_is_repeated_once_that_is_sure():
 def test_a_refused_call_is_repeated_without_waiting():
     world = SessionWorld()
     instance_id = world.add_instance()
-    there(world).faults["create_snapshots"] = [ThrottledError("PendingSnapshotLimitExceeded")]
-    with pytest.raises(ThrottledError):
+    there(world).faults["create_snapshots"] = [AccessDeniedError("not yet")]
+    with pytest.raises(AccessDeniedError):
         take(world, instance_id)
     assert len(take(world, instance_id)["snapshots"]) == 1
+
+
+def test_a_full_quota_is_waited_for():
+    world = SessionWorld()
+    instance_id = world.add_instance()
+    there(world).faults["create_snapshots"] = [ThrottledError("PendingSnapshotLimitExceeded")]
+    assert take(world, instance_id) == {"waiting": True, "wait_seconds": 60}
+    assert len(take(world, instance_id)["snapshots"]) == 1
+
+
+def test_a_quota_that_stays_full_for_a_day_is_told():
+    world = SessionWorld()
+    instance_id = world.add_instance()
+    there(world).faults["create_snapshots"] = [ThrottledError("PendingSnapshotLimitExceeded")]
+    world.clock.advance(timedelta(hours=21))
+    with pytest.raises(PermanentError, match="PendingSnapshotLimitExceeded"):
+        take(world, instance_id)
 
 
 def test_excluded_volumes_are_left_out():

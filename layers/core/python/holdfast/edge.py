@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Protocol, TypeVar
@@ -62,7 +63,7 @@ def raised(error: Exception) -> Exception:
     if not isinstance(error, errors.HoldfastError):
         body = {
             "code": "Unexpected",
-            "message": f"{type(error).__name__}: {error}",
+            "message": _shown(error),
             "resource": "",
             "remedy": "This is a defect of Holdfast: report it with the log of this invocation.",
         }
@@ -91,18 +92,21 @@ def parse(request: Callable[..., R], event: Event) -> R:
             request(event) if fields is None else request(**{k: v for k, v in event.items() if k in fields})
         )
     except (ValueError, TypeError, KeyError) as error:
-        found = getattr(error, "errors", None)
-        if found is None:
-            text = f"{type(error).__name__}: {error}"
-        else:
-            text = "; ".join(
-                f"{'.'.join(map(str, one['loc'])) or 'event'}: {one['msg']}"
-                for one in found(include_url=False, include_input=False, include_context=False)
-            )
         raise errors.ConfigurationError(
-            f"The event is not a valid {name}: {text}.",
+            f"The event is not a valid {name}: {_shown(error)}.",
             remedy="The docstring of the function shows a valid event.",
         ) from error
+
+
+def _shown(error: Exception) -> str:
+    """An error in one line; what a validation refuses is named by its place, never by its value."""
+    found = getattr(error, "errors", None)
+    if not callable(found):
+        return f"{type(error).__name__}: {str(error)[:500]}"
+    return "; ".join(
+        f"{'.'.join(map(str, one['loc'])) or 'event'}: {one['msg']}"
+        for one in found(include_url=False, include_input=False, include_context=False)
+    )
 
 
 def entrypoint(request: Callable[..., R], operation: Callable[[R, Services], Mapping[str, Any]]) -> Handler:
@@ -134,4 +138,5 @@ def _report(log: Logger, error: Exception) -> None:
     elif isinstance(error, errors.HoldfastError):
         log.error("failed", extra={"code": error.code, "reason": str(error)})
     else:
-        log.error("defect", exc_info=error)
+        trace = "".join(traceback.format_tb(error.__traceback__))
+        log.error("defect", extra={"reason": _shown(error), "trace": trace})

@@ -35,7 +35,7 @@ class Ec2Spoke:
     """`ports.Spoke`.
 
     ``client`` gives a boto3 client under ``role`` with credentials that are still good; with ``once`` it sends
-    every request a single time, because CreateSnapshots has no idempotency token.
+    a request a single time, because CreateSnapshots has no idempotency token.
     """
 
     def __init__(self, client: Callable[..., Any], role: AssumedRole, region: str) -> None:

@@ -2,7 +2,7 @@
 
 CreateSnapshots has no idempotency token. What makes a repeated step harmless is: the intent is written before
 the call, the set is found by the restore point's tags, and while an unanswered call may still show up nothing
-new is made.
+new is made. A quota (5 calls a second, 100 pending snapshots) is no failure: it is waited for, as a state.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any
 from holdfast.errors import (
     ConfigurationError,
     HoldfastError,
+    PermanentError,
     SourceGoneError,
+    ThrottledError,
     TransientError,
     UnavailableError,
 )
@@ -34,12 +36,34 @@ SETTLES_IN = timedelta(minutes=2)
 """How long a call without an answer may take to show in DescribeSnapshots (EC2 is eventually consistent)."""
 
 
+QUOTA_WAIT = 60
+"""Seconds between two tries for a place under the quota of pending snapshots."""
+PATIENCE = timedelta(hours=20)
+"""After the slot; by then the session is about to be given up."""
+
+
 class TakeSnapshots(InstanceStep):
     """An instance's event."""
 
 
 def take_snapshots(request: TakeSnapshots, services: Services) -> dict[str, Any]:
-    """The snapshots of the restore point, made now or by an earlier try. Raises SourceGoneError."""
+    """The snapshots of the restore point, made now or by an earlier try; or how long to wait for a quota.
+
+    Raises SourceGoneError, AccessDeniedError, KeyUnavailableError.
+    """
+    try:
+        return {"waiting": False, **_take(request, services)}
+    except ThrottledError as error:
+        if services.clock.now() - request.slot > PATIENCE:
+            raise PermanentError(
+                f"No place under the account's quotas since the session began: {error.message}",
+                resource=request.account,
+                remedy="Raise the quota of pending snapshots, or spread the policy over more hours.",
+            ) from error
+        return {"waiting": True, "wait_seconds": QUOTA_WAIT}
+
+
+def _take(request: TakeSnapshots, services: Services) -> dict[str, Any]:
     policy = schedule_policy(services.configuration, request.policy)
     spoke = services.spoke(request.policy, request.account, request.region)
     found = sort_out(spoke.find_snapshots(identity(services.settings.installation, request)))
