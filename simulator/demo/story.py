@@ -57,7 +57,7 @@ def volume_digest(image: Path, size_gib: int) -> str:
 
 @dataclass
 class Story:
-    """One run of it. ``before`` counts requests of setting the world up; ``totals`` bytes that sessions moved."""
+    """One run of it. ``before`` counts requests of the preparation; ``totals`` bytes that sessions moved."""
 
     scene: Scene
     terminal: Terminal
@@ -179,9 +179,8 @@ class Story:
                 digests[f"{point['instance']} {device}"],
                 found["sha256"],
             )
-            self.terminal.say(
-                f"  {proof.instance} {device}: {'equal' if proof.holds else 'DIFFERENT'}  {proof.restored_sha256}"
-            )
+            verdict = "equal" if proof.holds else "DIFFERENT"
+            self.terminal.say(f"  {proof.instance} {device}: {verdict}  {proof.restored_sha256}")
             yield proof
 
     def _restore_offline(self, points: list[dict[str, Any]], digests: dict[str, str]) -> Iterator[Proof]:
@@ -191,8 +190,8 @@ class Story:
         image = self.scene.directory / "restored.raw"
         bucket = self.scene.aws / "buckets" / "example-vault" / "vault"
         restored = self.terminal.run(
-            "restore", "image", str(image), "--repository", f"file://{bucket}", "--instance", point["instance_id"],
-            "--volume", "/dev/xvdf", "--password-file", str(self.scene.directory / "password.txt"),
+            "restore", "image", str(image), "--repository", f"file://{bucket}",
+            "--instance", point["instance_id"], "--volume", "/dev/xvdf", "--password-file", str(self.scene.directory / "password.txt"),
         )  # fmt: skip
         yield Proof(
             point["instance"],
