@@ -10,18 +10,21 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 import moto.s3.models as models
+from moto.s3.exceptions import InvalidBucketName
 from moto.s3.models import FakeKey, S3Backend, s3_backends
 from moto.s3.utils import _VersionedKeyStore
 
 from simulator.patches import Patches
 
 _patches = Patches()
+_BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _SAFE = "!$&'()+,;=@ "
 _buckets: Buckets | None = None
 
@@ -298,6 +301,14 @@ def install(simulator: Any) -> None:
         found = original_get(backend, *arguments, **options)
         return None if isinstance(found, StoredKey) and not found.is_there else found
 
+    original_create = vars(S3Backend)["create_bucket"]
+
+    def create_bucket(backend: S3Backend, bucket_name: str, *arguments: Any, **options: Any) -> Any:
+        if not _BUCKET_NAME.fullmatch(bucket_name) or ".." in bucket_name:
+            raise InvalidBucketName
+        return original_create(backend, bucket_name, *arguments, **options)
+
+    _patches.set(S3Backend, "create_bucket", create_bucket)
     _patches.set(S3Backend, "get_object", get_object)
     _patches.set(models, "FakeKey", StoredKey)
     _patches.set(models, "_VersionedKeyStore", StoredKeys)

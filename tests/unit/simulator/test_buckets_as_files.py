@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError, FlexibleChecksumError
+from botocore.handlers import validate_bucket_name
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -126,6 +128,17 @@ def test_odd_keys_are_stored_and_found(aws: Simulator, s3: Any, key: str):
     assert aws.s3.object_path(BUCKET, key).resolve().is_relative_to(aws.directory / "buckets")
     keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
     assert key in keys
+
+
+@pytest.mark.parametrize("name", [".incoming", ".backups.meta", "a..b", "Upper", "a/b", "ab"])
+def test_impossible_bucket_names_are_refused(aws: Simulator, name: str):
+    without_checks = Config(parameter_validation=False, s3={"addressing_style": "path"})
+    s3 = aws.session(BACKUP, "us-east-1").client("s3", config=without_checks)
+    s3.meta.events.unregister("before-parameter-build.s3", validate_bucket_name)
+    before = sorted(path.name for path in (aws.directory / "buckets").iterdir())
+    with pytest.raises(ClientError):
+        s3.create_bucket(Bucket=name)
+    assert sorted(path.name for path in (aws.directory / "buckets").iterdir()) == before
 
 
 def test_a_key_may_be_the_folder_of_another(s3: Any):
