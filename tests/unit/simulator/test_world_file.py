@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from holdfast.errors import ConfigurationError
 from simulator.clock import VirtualClock
+from simulator.faults import Effect
 from simulator.world import World, load, parse
 from tests.worlds import BACKUP, OTHER, PROD, REGION, SECOND_REGION, block, client, instance, opened, world
 
@@ -44,6 +45,15 @@ def problem(change: dict[str, Any]) -> str:
         parse(content, source=Path("world.yaml"))
     assert error.value.resource == "world.yaml"
     return error.value.message
+
+
+def test_the_world_of_the_documentation_is_a_world(tmp_path: Path):
+    page = Path(__file__).parents[3] / "docs" / "simulator.md"
+    (tmp_path / "world.yaml").write_text(page.read_text().split("```yaml\n")[1].split("```")[0])
+    loaded = load(tmp_path / "world.yaml")
+    assert sum(instance.count for instance in loaded.instances) == 51
+    described = {effect for effect in get_args(Effect) if f"`{effect}`" in page.read_text()}
+    assert described == set(get_args(Effect))
 
 
 def test_images_are_relative_to_the_world_file(tmp_path: Path):
