@@ -191,7 +191,8 @@ class Story:
         bucket = self.scene.aws / "buckets" / "example-vault" / "vault"
         restored = self.terminal.run(
             "restore", "image", str(image), "--repository", f"file://{bucket}",
-            "--instance", point["instance_id"], "--volume", "/dev/xvdf", "--password-file", str(self.scene.directory / "password.txt"),
+            "--instance", point["instance_id"], "--volume", "/dev/xvdf",
+            "--password-file", str(self.scene.directory / "password.txt"),
         )  # fmt: skip
         yield Proof(
             point["instance"],
