@@ -194,13 +194,17 @@ def repository_expire(site: Site) -> tuple[Statement, ...]:
 
 
 def machine_role(
-    site: Site, machine: str, functions: tuple[str, ...], *, maps: bool
+    site: Site, machine: str, functions: tuple[str, ...], *, maps: bool, notes: bool = False
 ) -> tuple[Statement, ...]:
-    """What a state machine may do: call its functions and, with ``maps``, run maps over lists of work."""
+    """What a state machine may do: call its functions.
+
+    With ``maps`` also run maps over lists of work, with ``notes`` leave there why an item failed.
+    """
     invoke = [site.function_arn(verb) for verb in functions]
     return (
         allow("InvokeFunctions", "lambda:InvokeFunction", *invoke),
         *(_runs_maps(site, machine) if maps else ()),
+        *(_notes_problems(site) if notes else ()),
         *traces(site),
         allow("SampleTraces", "xray:GetSamplingRules GetSamplingTargets", "*", because=_TRACES),
         allow(
@@ -224,6 +228,12 @@ def _runs_maps(site: Site, machine: str) -> Iterator[Statement]:
         site.child_executions(machine),
         because=_EXECUTION_IDS,
     )
+
+
+def _notes_problems(site: Site) -> Iterator[Statement]:
+    """Write why an item of a map failed; the map itself does not tell."""
+    problems = f"{site.bucket_arn(site.work_bucket)}/restores/*/problem.json"
+    yield allow("NoteProblems", "s3:PutObject", problems, because=_OBJECTS)
 
 
 def scheduler_role(site: Site, verbs: tuple[str, ...]) -> tuple[Statement, ...]:

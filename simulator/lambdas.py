@@ -240,10 +240,18 @@ class Lambdas:
         except SimulatedCrash:
             raise  # the sandbox is not put back: nothing of it is ever used again
         except Exception as error:
+            if self._has_died(sandbox):  # A thread of it met the crash; what the rest said nobody hears.
+                raise SimulatedCrash(function.function_name) from error
             deployed.idle.append(sandbox)
             raise _HandlerError(error) from error
+        if self._has_died(sandbox):
+            raise SimulatedCrash(function.function_name)
         deployed.idle.append(sandbox)
         return result
+
+    def _has_died(self, sandbox: Sandbox) -> bool:
+        key = sandbox.identity.access_key
+        return self._simulator.identities.root(key) in self._simulator.crashed
 
     def _remaining(self, function: LambdaFunction) -> Remaining:
         injected = self.time_limit(function.function_name) if self.time_limit else None

@@ -85,7 +85,13 @@ def called_functions(text: str) -> tuple[str, ...]:
 def statements_of(machine: str, site: Site) -> tuple[Statement, ...]:
     """What a state machine may do, from what its definition does."""
     text = source(machine).read_text(encoding="utf-8")
-    return permissions.machine_role(site, machine, called_functions(text), maps='"DISTRIBUTED"' in text)
+    return permissions.machine_role(
+        site,
+        machine,
+        called_functions(text),
+        maps='"DISTRIBUTED"' in text,
+        notes=":s3:putObject" in text,
+    )
 
 
 def deploy_machine(scope: Construct, machine: str, site: Site) -> stepfunctions.CfnStateMachine:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import boto3
@@ -207,7 +208,8 @@ class Ec2RestoreSite:
         for image in self._images("name", name):
             carried = {tag["Key"]: tag["Value"] for tag in image.get("Tags", [])}
             if tags.items() <= carried.items():
-                self._call("deregister_image", image["ImageId"], ImageId=image["ImageId"])
+                with suppress(SourceGoneError):
+                    self._call("deregister_image", image["ImageId"], ImageId=image["ImageId"])
                 removed.append(str(image["ImageId"]))
         return removed
 

@@ -124,7 +124,7 @@ _GROUPS: Final[tuple[tuple[Fault, str], ...]] = (
         Fault(SourceGoneError, _GONE),
         """
         InvalidSnapshot.NotFound InvalidInstanceID.NotFound InvalidVolume.NotFound
-        InvalidVolumeID.NotFound InvalidSnapshotID.NotFound InvalidAMIID.NotFound
+        InvalidVolumeID.NotFound InvalidSnapshotID.NotFound InvalidAMIID.NotFound InvalidAMIID.Unavailable
         ebs:ResourceNotFoundException SNAPSHOT_NOT_FOUND
         """,
     ),
