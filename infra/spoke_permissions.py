@@ -14,7 +14,7 @@ from holdfast.model.configuration import Configuration
 from infra.duties import Duty, SpokeRole
 from infra.function_table import assumers
 from infra.names import Site
-from infra.statements import Statement, allow, without_repeats
+from infra.statements import Conditions, Statement, allow, without_repeats
 
 _READ_ONLY: Final = "EC2 offers no resources for these read-only actions."
 _ANY_ID: Final = "Ids are made at run time; Region and id stay open, the condition binds what matters."
@@ -73,7 +73,7 @@ class Spoke:
             "kms:Decrypt DescribeKey GenerateDataKey GenerateDataKeyWithoutPlaintext ReEncryptFrom"
             " ReEncryptTo"
         )
-        granted = {"StringLike": through, "Bool": {"kms:GrantIsForAWSResource": "true"}}
+        granted: Conditions = {"StringLike": through, "Bool": {"kms:GrantIsForAWSResource": "true"}}
         return (
             allow("UseKeys", uses, resource, when={"StringLike": through}, because=_KEYS),
             allow("GrantKeys", "kms:CreateGrant", resource, when=granted, because=_KEYS),

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -97,7 +98,8 @@ class _PipBundling:
             with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
                 built = Path(scratch) / "built"
                 install_dependencies(built / "python", self.compiler)
-                built.rename(cached)
+                with suppress(OSError):  # somebody else was faster, with the same content
+                    built.rename(cached)
         shutil.copytree(cached, output_dir, dirs_exist_ok=True)
         return True
 
