@@ -160,6 +160,16 @@ def _scheduler(place: Place, operation: str, given: Mapping[str, Any]) -> Iterat
     yield Need(f"scheduler:{operation}", place.arn("scheduler", f"schedule/{group}/{name}"))
 
 
+def _cloudformation(place: Place, operation: str, given: Mapping[str, Any]) -> Iterator[Need]:
+    name = given.get("StackName", "")
+    arn = name if name.startswith("arn:") else place.arn("cloudformation", f"stack/{name or '*'}/*")
+    yield Need(f"cloudformation:{operation}", arn)
+    if given.get("RoleARN"):
+        yield Need(
+            "iam:PassRole", given["RoleARN"], {"iam:passedtoservice": ["cloudformation.amazonaws.com"]}
+        )
+
+
 def _anywhere(service: str) -> Derive:
     def derive(place: Place, operation: str, given: Mapping[str, Any]) -> Iterator[Need]:
         yield Need(f"{service}:{operation}", "*")
@@ -168,6 +178,7 @@ def _anywhere(service: str) -> Derive:
 
 
 _DERIVED: dict[str, Derive] = {
+    "cloudformation": _cloudformation,
     "cloudwatch": _cloudwatch,
     "dynamodb": derive_dynamodb,
     "ebs": derive_ebs,
@@ -186,6 +197,7 @@ _DERIVED: dict[str, Derive] = {
     "ssm": _ssm,
     "states": _states,
     "sts": _sts,
+    "ecr": _anywhere("ecr"),
     "events": _anywhere("events"),
     "tag": _anywhere("tag"),
 }

@@ -14,10 +14,10 @@ from typing import Any
 import moto.cloudformation.models as models
 import moto.cloudformation.parsing as parsing
 from moto.cloudformation.exceptions import ValidationError
-from moto.cloudformation.models import CloudFormationBackend, Stack
+from moto.cloudformation.models import Stack
 from moto.cloudformation.parsing import ResourceMap
 
-from simulator import repairs, resources, stacksets
+from simulator import change_sets, repairs, resources, stacksets
 from simulator.patches import Patches
 
 _LOADED = (resources, stacksets)  # imported for the types they define
@@ -39,11 +39,12 @@ def install(patches: Patches) -> None:
         return found
 
     patches.set(parsing, "resource_class_from_type", resource_class)
+    patches.set(parsing, "clean_json", _without_no_value(parsing.clean_json))
     patches.set(ResourceMap, "update", _update)
     patches.set(ResourceMap, "delete", _delete)
     patches.set(Stack, "parse_template", staticmethod(_parser(Stack.parse_template)))
     create = patches.set(models.Stack, "create_resources", lambda stack: _create(stack, create))
-    patches.set(CloudFormationBackend, "delete_change_set", _delete_change_set)
+    change_sets.install(patches, take_back)
 
 
 def _parser(original: Any) -> Any:
@@ -60,6 +61,18 @@ def _parser(original: Any) -> Any:
     return parse
 
 
+def _without_no_value(resolve: Any) -> Any:
+    """Resolution of intrinsics in which AWS::NoValue also vanishes from lists."""
+
+    def resolved(value: Any, resources_map: ResourceMap) -> Any:
+        if isinstance(value, list):
+            found = [(item, resolved(item, resources_map)) for item in value]
+            return [result for item, result in found if result is not None or item is None]
+        return resolve(value, resources_map)
+
+    return resolved
+
+
 def _create(stack: Stack, create: Any) -> None:
     """Create a stack's resources, or nothing: what was made before a failure is taken back."""
     try:
@@ -67,13 +80,7 @@ def _create(stack: Stack, create: Any) -> None:
         create(stack)
     except Exception as error:
         stack.status = "ROLLBACK_COMPLETE"
-        made = [
-            name
-            for name in stack.resource_map._resource_json_map
-            if name in stack.resource_map._parsed_resources
-        ]
-        for name in reversed(made):
-            _remove(stack.resource_map, name, stack.resource_map._resource_json_map[name])
+        take_back(stack.resource_map)
         cloudformation = models.cloudformation_backends[stack.account_id][stack.region_name]
         cloudformation.stacks.pop(stack.stack_id, None)
         raise ValidationError(message=_reason(error)) from error
@@ -142,7 +149,7 @@ def _update(self: ResourceMap, template: dict[str, Any], parameters: dict[str, A
     self.cross_stack_resources = backend.exports
     self._template, self._resource_json_map = template, template["Resources"]
     if parameters:
-        self.input_parameters = parameters
+        self.input_parameters = _kept(template, parameters, self.input_parameters, old_parameters)
     self.load_mapping()
     self.load_parameters()
     self.load_conditions()
@@ -169,6 +176,25 @@ def _update(self: ResourceMap, template: dict[str, Any], parameters: dict[str, A
         _remove(self, name, old[name])
 
 
+def _kept(
+    template: Mapping[str, Any],
+    given: Mapping[str, Any],
+    before: Mapping[str, Any],
+    resolved: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Parameters of an update. One that keeps its value is given resolved; a Parameter Store name must stay one."""
+    kept = dict(given)
+    for name, slot in template.get("Parameters", {}).items():
+        if (
+            slot["Type"].startswith("AWS::SSM::Parameter::")
+            and name in kept
+            and kept[name] == resolved.get(name)
+        ):
+            del kept[name]
+            kept |= {name: before[name]} if name in before else {}
+    return kept
+
+
 def _is_wanted(resource_map: ResourceMap, body: Mapping[str, Any]) -> bool:
     return "Condition" not in body or bool(resource_map.lazy_condition_map[body["Condition"]])
 
@@ -192,12 +218,25 @@ def _change(resource_map: ResourceMap, name: str, body: Mapping[str, Any]) -> No
         _destroy(resource_map, original, body)
 
 
-def _remove(resource_map: ResourceMap, name: str, body: dict[str, Any]) -> None:
-    """Delete a resource unless the template retains it."""
+def take_back(resource_map: ResourceMap) -> None:
+    """Delete what was made for a stack that could not be completed."""
+    made = [name for name in resource_map._resource_json_map if name in resource_map._parsed_resources]
+    for name in reversed(made):
+        _remove(resource_map, name, resource_map._resource_json_map[name], retained=("Retain",))
+
+
+def _remove(
+    resource_map: ResourceMap,
+    name: str,
+    body: dict[str, Any],
+    *,
+    retained: tuple[str, ...] = ("Retain", "RetainExceptOnCreate"),
+) -> None:
+    """Delete a resource unless its policy of deletion is one of ``retained``."""
     resource = resource_map._parsed_resources.pop(name, None)
     if resource is None or isinstance(resource, str):
         return
-    if body.get("DeletionPolicy") in {"Retain", "RetainExceptOnCreate"}:
+    if body.get("DeletionPolicy") in retained:
         return
     _destroy(resource_map, resource, body)
 
@@ -219,10 +258,3 @@ def _delete(self: ResourceMap) -> None:
     """Delete a stack's resources, those that refer to others first."""
     for name in reversed(in_order(self._resource_json_map)):
         _remove(self, name, self._resource_json_map[name])
-
-
-def _delete_change_set(self: CloudFormationBackend, change_set_name: str) -> None:
-    """Deleting a change set that is gone is no error."""
-    for key, change_set in list(self.change_sets.items()):
-        if change_set_name in (key, change_set.change_set_name):
-            del self.change_sets[key]

@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 from moto.s3.models import s3_backends
@@ -114,16 +113,6 @@ class Deployer:
         for one in found.values():
             place(one)
         return order
-
-    def template_at(self, url: str, account: str) -> str:
-        """The text of a template that lies in a simulated bucket."""
-        split = urlsplit(url)
-        host, path = split.netloc.split(".")[0], split.path.lstrip("/")
-        bucket, key = (
-            path.split("/", 1) if host in {"s3", "localhost:5000"} or host.startswith("s3-") else (host, path)
-        )
-        client = self._client("s3", account, self._home_region)
-        return str(client.get_object(Bucket=bucket, Key=key)["Body"].read().decode())
 
     def bootstrap(self, account: str, region: str) -> str:
         """Make what deployments find after ``cdk bootstrap``. Returns the bucket of assets."""

@@ -37,6 +37,7 @@ _AWS_MANAGED: dict[str, str] = {
         "ssm:DescribeAssociation ssm:GetDocument ssm:DescribeDocument ssm:UpdateInstanceInformation"
         " ssmmessages:* ec2messages:*"
     ),
+    "AWSCloudFormationReadOnlyAccess": "cloudformation:Describe* cloudformation:Get* cloudformation:List*",
     "AdministratorAccess": "*",
     "ReadOnlyAccess": "*:Get* *:List* *:Describe*",
 }
@@ -65,9 +66,9 @@ def ensure_aws_policy(account: str, arn: str) -> None:
 def aws_policy(arn: str) -> policy.Document | None:
     """The document of an AWS-managed policy that is known here."""
     actions = _AWS_MANAGED.get(arn.removeprefix("arn:aws:iam::aws:policy/"))
-    return (
-        None if actions is None else {"Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
-    )
+    if actions is None:
+        return None
+    return {"Statement": [{"Effect": "Allow", "Action": actions.split(), "Resource": "*"}]}
 
 
 def find_role(arn: str) -> Role | None:

@@ -216,14 +216,15 @@ class Recorder:
         self, identity: Identity, need: Need, bound: Iterable[tuple[str, policy.Document]], *, judged: bool
     ) -> str:
         """Why a need is not met, noted as a violation; empty when it is."""
-        request = policy.Request(
-            need.action,
-            need.resource,
-            {**need.context, **self._caller_context(identity)},
-            identity.role_arn,
-        )
+        owner, attached = resource_policy(need.resource)
+        held = {f"{prefix}:resourceaccount": [owner or identity.account] for prefix in ("aws", "s3")}
+        context = {**need.context, **held, **self._caller_context(identity)}
+        request = policy.Request(need.action, need.resource, context, identity.role_arn)
         try:
-            reason = self._verdict(identity, request, bound, judged=judged)
+            if policy.evaluate(bound, request).effect == "Deny":
+                reason = f"{_said(request)} with an explicit deny in a service control policy"
+            else:
+                reason = self._verdict(identity, request, owner, attached, judged=judged)
         except ValueError as error:
             reason = f"a policy is not understood: {error}"
         if reason and judged:
@@ -235,15 +236,12 @@ class Recorder:
         self,
         identity: Identity,
         request: policy.Request,
-        bound: Iterable[tuple[str, policy.Document]],
+        owner: str,
+        attached: list[tuple[str, policy.Document]],
         *,
         judged: bool,
     ) -> str:
-        user = identity.role_arn or f"arn:aws:iam::{identity.account}:user/person"
-        said = f"User: {user} is not authorized to perform: {request.action} on resource: {request.resource}"
-        if policy.evaluate(bound, request).effect == "Deny":
-            return f"{said} with an explicit deny in a service control policy"
-        owner, attached = resource_policy(request.resource)
+        said = _said(request)
         by_resource = policy.evaluate(attached, request)
         if by_resource.effect == "Deny":
             return f"{said} with an explicit deny in a resource-based policy ({by_resource.statement})"
@@ -295,6 +293,11 @@ class Recorder:
 def _judged(identity: Identity) -> bool:
     """Whether a caller has policies to be judged by: roles do, except the simulator's own operator."""
     return bool(identity.role_arn) and not identity.role_arn.endswith(f":role/{OPERATOR}")
+
+
+def _said(request: policy.Request) -> str:
+    user = request.principal or "a person"
+    return f"User: {user} is not authorized to perform: {request.action} on resource: {request.resource}"
 
 
 def _nobody_allows(said: str, kind: str, request: policy.Request) -> str:

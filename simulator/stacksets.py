@@ -13,6 +13,7 @@ from typing import Any
 from moto.cloudformation.models import cloudformation_backends
 from moto.core.common_models import CloudFormationModel
 
+from simulator.change_sets import template_at
 from simulator.resources import Properties, Resource
 
 
@@ -80,7 +81,7 @@ class StackSet(Resource, CloudFormationModel):  # type: ignore[misc]
         if "TemplateBody" in self.properties:
             body = self.properties["TemplateBody"]
             return body if isinstance(body, str) else json.dumps(body)
-        return _control().deployer.template_at(self.properties["TemplateURL"], self.account)
+        return template_at(self.properties["TemplateURL"], self.account)
 
     def _targets(self) -> Iterator[tuple[str, str]]:
         """Accounts and Regions of the set; the management account is never one of them."""
