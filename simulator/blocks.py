@@ -6,6 +6,7 @@ other, so comparing references is the truth about changed blocks, without readin
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import threading
@@ -19,6 +20,7 @@ _OFFSET_BITS = 40
 _NOTHING = array("q", bytes(8 * PAGE))
 _ZEROS = bytes(BLOCK)
 _DIGESTS_KEPT = 1_000_000
+_KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02  # of fallocate(2)
 
 
 class BlockMap:
@@ -53,10 +55,12 @@ class BlockMap:
         self._owned.clear()
         return BlockMap(dict(self._pages))
 
-    def cut(self, count: int) -> None:
-        """Forget the blocks from index ``count`` on."""
-        for index in list(self.allocated(count)):
-            self[index] = 0
+    def references(self, seen: set[int]) -> Iterator[int]:
+        """Every reference; pages whose identity is in ``seen`` are passed over, and added to it."""
+        for page in self._pages.values():
+            if id(page) not in seen:
+                seen.add(id(page))
+                yield from filter(None, page)
 
     def allocated(self, start: int = 0) -> Iterator[int]:
         """Indexes of allocated blocks from ``start`` on, ascending."""
@@ -146,6 +150,17 @@ class BlockFiles:
             self._remember(ref, digest)
         return content, digest
 
+    def keep_only(self, refs: set[int]) -> None:
+        """Give the disk space of written blocks that nobody refers to any more back to the file system."""
+        descriptor = self._descriptor(1)
+        offset, unused = 0, 0
+        for offset in range(0, self._end + 1, BLOCK):
+            if offset < self._end and 1 << _OFFSET_BITS | offset // BLOCK not in refs:
+                unused += BLOCK
+            elif unused:
+                _punch(descriptor, offset - unused, unused)
+                unused = 0
+
     def close(self) -> None:
         """Give the descriptors back."""
         with self._lock:
@@ -178,6 +193,13 @@ class BlockFiles:
             if number not in self._descriptors:
                 self._descriptors[number] = os.open(self._paths[number - 1], os.O_RDONLY)
             return self._descriptors[number]
+
+
+def _punch(descriptor: int, offset: int, length: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    arguments = (ctypes.c_int(descriptor), ctypes.c_int(_KEEP_SIZE_PUNCH_HOLE))
+    # A file system without holes keeps the space; nothing else depends on it.
+    libc.fallocate(*arguments, ctypes.c_int64(offset), ctypes.c_int64(length))
 
 
 def read_block(descriptor: int, index: int) -> bytes:

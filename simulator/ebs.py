@@ -195,6 +195,17 @@ class ElasticBlockStore:
         """Let a snapshot end in the state ``error``."""
         frozen(self.snapshot(snapshot_id)).error = reason
 
+    def reclaim(self) -> None:
+        """Give the disk space of blocks back that no volume and no snapshot holds any more."""
+        seen: set[int] = set()
+        refs: set[int] = set()
+        for backend in _backends():
+            held = [disk(volume).blocks for volume in backend.volumes.values()]
+            held += [frozen(snapshot).blocks for snapshot in backend.snapshots.values()]
+            for blocks in held:
+                refs.update(blocks.references(seen))
+        self.files.keep_only(refs)
+
     def close(self) -> None:
         """Close all files."""
         self.files.close()

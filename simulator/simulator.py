@@ -207,6 +207,7 @@ class Simulator:
         """Save and release the directory; requests over loopback end first."""
         self.server.close()
         try:
+            self.ebs.reclaim()
             self.save()
         finally:
             self._undone.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from botocore.exceptions import ClientError
 
+import simulator
 from tests.worlds import block, client, instance, loopback, opened, take_snapshot, volume_ids
 
 
@@ -35,6 +36,20 @@ def test_a_quota_throttles_one_account_and_not_another(tmp_path: Path):
                 codes.append((error.response["Error"]["Code"], error.response["Reason"]))
         assert set(codes) == {("RequestThrottledException", "ACCOUNT_THROTTLED")}
         client(aws, "ebs", "333333333333").start_snapshot(VolumeSize=1)
+
+
+def test_deleting_the_last_holder_of_blocks_frees_their_space_on_closing(tmp_path: Path):
+    written = tmp_path / "blocks" / "written.blocks"
+    with opened(tmp_path, instances=[instance()]) as aws:
+        volume = client(aws, "ec2").create_volume(AvailabilityZone="eu-central-1a", Size=1)["VolumeId"]
+        aws.ebs.write_blocks(volume, 0, block(1) * 8)
+        snapshot = take_snapshot(aws, volume)
+        client(aws, "ec2").delete_volume(VolumeId=volume)
+    assert written.stat().st_blocks * 512 >= 8 * len(block(1))
+    with simulator.open(tmp_path) as aws:
+        assert aws.ebs.snapshot_content(snapshot).block(7) == block(1)
+        client(aws, "ec2").delete_snapshot(SnapshotId=snapshot)
+    assert written.stat().st_blocks == 0
 
 
 def test_a_snapshot_becomes_complete_after_its_time_and_shows_progress(tmp_path: Path):

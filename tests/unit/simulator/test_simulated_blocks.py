@@ -57,6 +57,20 @@ def test_written_blocks_are_read_back_also_after_reopening_the_directory(tmp_pat
     again.close()
 
 
+def test_space_of_blocks_that_nobody_refers_to_is_given_back(tmp_path: Path):
+    files = BlockFiles(tmp_path / "blocks")
+    refs = [files.write(bytes([number]) * BLOCK) for number in range(1, 9)]
+    written = tmp_path / "blocks" / "written.blocks"
+    size, kept = written.stat().st_size, {refs[1], refs[4]}
+    files.keep_only(kept)
+    assert written.stat().st_blocks * 512 <= 2 * BLOCK
+    assert written.stat().st_size == size
+    assert [files.read(ref)[:1] for ref in sorted(kept)] == [b"\2", b"\5"]
+    assert files.read(files.write(b"\7" * BLOCK))[:1] == b"\7"
+    assert files.read(refs[7]) == bytes(BLOCK)
+    files.close()
+
+
 def test_holes_of_an_image_are_not_allocated_and_its_end_is_padded_with_zeros(tmp_path: Path):
     image = tmp_path / "disk.raw"
     with image.open("wb") as file:
