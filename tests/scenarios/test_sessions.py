@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 
+from moto.ec2.models import ec2_backends
+
 from holdfast.model.restore_point import Kind
 from holdfast.model.session import State
+from simulator.calls import Call
 from simulator.faults import Fault
 from tests.scenarios.conftest import HUB, OFFICE, OPERATORS, SHOP, WEST, Installation, block
 
@@ -208,3 +211,92 @@ def test_a_region_that_is_down_stops_no_other(installation: Installation):
     assert (outcomes["web"].state, outcomes["db"].state) == (State.SUCCESS, State.SUCCESS)
     assert session.state is State.WARNING
     assert WEST in session.problems[0].message
+
+
+def shas(installation: Installation, name: str) -> dict[str, str]:
+    """What is on the volumes of an instance now."""
+    return {
+        one: installation.sim.ebs.volume_content(one).sha256() for one in installation.volumes(name).values()
+    }
+
+
+def restored(installation: Installation, name: str) -> dict[str, str]:
+    """What the newest backup gives back."""
+    manifest = installation.manifests(name)[-1]
+    return {one.volume_id: installation.stored_sha256(manifest, one.volume_id) for one in manifest.volumes}
+
+
+def test_a_worker_whose_time_runs_out_goes_on_from_its_cursor(installation: Installation):
+    volume_id = installation.volumes("db")["/dev/xvda"]
+    for index in range(0, 400, 2):
+        installation.sim.ebs.write_blocks(volume_id, index, block(f"{index}"))
+    expected = shas(installation, "db")
+    installation.sim.faults.add(
+        Fault(call="ebs:GetSnapshotBlock", effect="delay", nth=120, seconds=845, account=SHOP)
+    )
+    installation.run_until(7)
+    (session,) = installation.sessions()
+    outcome = installation.outcomes(session)["db"]
+    assert (outcome.state, outcome.problems) == (State.SUCCESS, ())
+    assert restored(installation, "db") == expected
+    assert outcome.blocks_read == 200
+    assert installation.sim.requests["lambda:Invoke"] > 0
+
+
+def test_tokens_that_expire_are_renewed(installation: Installation):
+    write_guests(installation)
+    expected = shas(installation, "web")
+    installation.sim.faults.add(
+        Fault(call="ec2:DescribeSnapshots", effect="expired", every=2, times=3),
+        Fault(call="ebs:GetSnapshotBlock", effect="expired", nth=3),
+        Fault(call="s3:PutObject", effect="expired", nth=4),
+    )
+    installation.run_until(7)
+    assert installation.sessions()[0].state is State.SUCCESS
+    assert restored(installation, "web") == expected
+
+
+def test_a_disabled_key_of_the_repository_fails_backups_by_its_name_and_keeps_snapshots(
+    installation: Installation,
+):
+    write_guests(installation)
+    kms = installation.sim.session("999999999999", HUB).client("kms")
+    (alias,) = [one for one in kms.list_aliases()["Aliases"] if "holdfast-repository" in one["AliasName"]]
+    installation.run_until(7)
+    kms.disable_key(KeyId=alias["TargetKeyId"])
+    installation.run_until(17)
+    failed = installation.outcomes(installation.sessions()[-1])
+    assert {outcome.state for outcome in failed.values()} == {State.FAILED}
+    assert {outcome.problems[0].code for outcome in failed.values()} == {"KeyUnavailable"}
+    assert {outcome.kinds for outcome in failed.values()} == {("snapshot",)}
+    kms.enable_key(KeyId=alias["TargetKeyId"])
+    expected = shas(installation, "web")
+    installation.run_until(24 + 7)
+    again = installation.sessions()[-1]
+    assert again.state is State.SUCCESS
+    assert restored(installation, "web") == expected
+
+
+def test_a_snapshot_that_ebs_fails_takes_its_set_with_it_and_no_other(installation: Installation):
+    write_guests(installation)
+    doomed = installation.volumes("web")["/dev/sdb"]
+    failing: list[str] = []
+
+    def fail_once(call: Call) -> None:
+        if call.name == "ec2:DescribeSnapshots" and call.account == SHOP and not failing:
+            for one in ec2_backends[SHOP][HUB].snapshots.values():
+                if one.volume.id == doomed and any(
+                    tag["key"] == "holdfast:session" for tag in one.get_tags()
+                ):
+                    failing.append(one.id)
+                    installation.sim.ebs.fail_snapshot(one.id, "the key was disabled meanwhile")
+
+    installation.sim.guards.append(fail_once)
+    installation.run_until(7)
+    (session,) = installation.sessions()
+    outcomes = installation.outcomes(session)
+    assert len(failing) == 1
+    assert (session.attempt, outcomes["web"].state) == (1, State.SUCCESS)
+    assert failing[0] not in {one["SnapshotId"] for one in installation.snapshots()}
+    assert len(installation.snapshots()) == 3
+    assert restored(installation, "web") == shas(installation, "web")

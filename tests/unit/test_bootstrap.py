@@ -126,6 +126,23 @@ def test_a_repository_that_never_was_is_only_created_when_asked(
     assert made.owner().installation == "holdfast"
 
 
+def test_an_open_repository_is_opened_anew_after_a_while_and_for_every_new_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    store = MemoryStore()
+    monkeypatch.setattr(Services, "object_store", lambda self, bucket, region, prefix: store)
+    given = services(tmp_path)
+    first = given.repository("main", create=True)
+    assert given.repository("main") is first
+    clock = given.world.clock
+    assert isinstance(clock, FixedClock)
+    clock.advance(timedelta(minutes=6))
+    second = given.repository("main")
+    clock.advance(timedelta(seconds=1))
+    assert second is not first
+    assert given.repository("main", create=True) is not second
+
+
 def test_two_programs_that_create_a_repository_at_once_share_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

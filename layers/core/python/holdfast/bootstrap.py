@@ -98,6 +98,16 @@ class World:
                 self._made[key] = make()
             return self._made[key]  # type: ignore[no-any-return]
 
+    def recent(self, key: Hashable, make: Callable[[], T], *, within: timedelta) -> T:
+        """What ``make`` returned last, made again when that is longer ago than ``within``."""
+        with self._lock:
+            now = self.clock.now()
+            made_at, made = self._made.get(key, (None, None))
+            if made_at is None or not timedelta() <= now - made_at <= within:
+                made = make()
+                self._made[key] = now, made
+            return made  # type: ignore[no-any-return]
+
 
 installed: ContextVar[World | None] = ContextVar("holdfast_world", default=None)
 
@@ -247,7 +257,11 @@ class Services:
         return self.world.once(("writer", role.role_arn, region), make)
 
     def repository(self, name: str, *, create: bool = False) -> Repository:
-        """The repository of that name. With ``create``, one that never was is made and claimed."""
+        """The repository of that name. With ``create``, one that never was is made and claimed.
+
+        It is opened anew after a while, and at the beginning of every backup (``create``): a key that was
+        disabled, and an encryption that was turned on, must not wait for the end of this sandbox.
+        """
 
         def make() -> Repository:
             from holdfast.repository.repository import Repository
@@ -272,19 +286,24 @@ class Services:
             except ConflictError:
                 return Repository.open(store, wrapper)
 
-        repository = self.world.once(("repository", name), make)
+        within = timedelta() if create else REOPENED_AFTER
+        repository = self.world.recent(("repository", name), make, within=within)
         if create:
             repository.claim(self.settings.installation, self.clock.now())
         return repository
 
     def object_store(self, bucket: str, region: str, prefix: str) -> ObjectStore:
-        """A folder of a bucket under the function's own identity."""
-        from holdfast.aws.s3 import S3ObjectStore, s3_url, tell
+        """A folder of a bucket under the function's own identity; its connections are kept."""
 
-        endpoint = self.world.endpoints.get("s3")
-        url, root = (endpoint, f"/{bucket}/") if endpoint else s3_url(bucket, region)
-        client = self._http("s3", region, url, self._own_credentials(), tell)
-        return S3ObjectStore(client, bucket, prefix, root=root)
+        def make() -> ObjectStore:
+            from holdfast.aws.s3 import S3ObjectStore, s3_url, tell
+
+            endpoint = self.world.endpoints.get("s3")
+            url, root = (endpoint, f"/{bucket}/") if endpoint else s3_url(bucket, region)
+            client = self._http("s3", region, url, self._own_credentials(), tell)
+            return S3ObjectStore(client, bucket, prefix, root=root)
+
+        return self.world.once(("store", bucket, region, prefix), make)
 
     def count(self, metrics: Mapping[str, float], *, policy: str) -> None:
         from holdfast.metrics import publish
@@ -408,6 +427,8 @@ class Services:
         return None
 
 
+REOPENED_AFTER = timedelta(minutes=5)
+"""How long an open repository is used again."""
 WORKERS = 16
 """Workers that probably read one account at once: MaxConcurrency of MoveSegments."""
 

@@ -34,8 +34,8 @@ ATTRIBUTES: Final = (
 class Ec2Spoke:
     """`ports.Spoke`.
 
-    ``client`` gives a boto3 client under ``role`` with credentials that are still good; with ``once`` it sends
-    a request a single time, because CreateSnapshots has no idempotency token.
+    ``client`` gives a boto3 client under ``role`` with credentials that are still good; with ``once`` it
+    sends a request a single time, because CreateSnapshots has no idempotency token.
     """
 
     def __init__(self, client: Callable[..., Any], role: AssumedRole, region: str) -> None:
