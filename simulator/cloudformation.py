@@ -182,7 +182,7 @@ def _kept(
     before: Mapping[str, Any],
     resolved: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Parameters of an update. One that keeps its value is given resolved; a Parameter Store name must stay one."""
+    """Parameters of an update. A name in Parameter Store must stay one, though its value is given."""
     kept = dict(given)
     for name, slot in template.get("Parameters", {}).items():
         if (

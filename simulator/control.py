@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from botocore.client import ClientCreator
 from botocore.config import Config
 
-from simulator import cloudformation, iam, lambdas, mail, organizations, schedules, stepfunctions
+from simulator import cloudformation, guest, iam, lambdas, mail, organizations, schedules, stepfunctions
 from simulator.deploy import Deployer
 from simulator.engine import Engine
+from simulator.guest import Guests
 from simulator.identities import Identity, session_for
 from simulator.lambdas import Lambdas
 from simulator.organizations import Organizations
@@ -99,6 +100,7 @@ def install(simulator: Simulator) -> None:
     simulator.schedules = Schedules(simulator, engine)
     simulator.recorder = Recorder(simulator)
     simulator.guards.append(simulator.recorder.guard)
+    simulator.guests = Guests(simulator, simulator.kept.setdefault("commands", []))
     simulator.mail = mail.Mailbox()
     simulator.topics = mail.Topics()
     simulator.deploy = control.deployer.deploy
@@ -116,6 +118,7 @@ def install(simulator: Simulator) -> None:
     iam.install(simulator, control.patches)
     organizations.install(simulator, control.patches)
     mail.install(control.patches)
+    guest.install(simulator, control.patches)
     _reuse_client_classes(control.patches)
     simulator.schedules.arm_all()
 

@@ -28,7 +28,7 @@ CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[Simulator]:
-    """A world whose clock is the command line's, which judges the expiry of its credentials by the machine's."""
+    """A world at the machine's own time, by which the command line judges its credentials."""
     described = World(backup_account=ACCOUNT, regions=(REGION,), starts_at=datetime.now(UTC))
     with Simulator(tmp_path / "world", described) as opened:
         yield opened
