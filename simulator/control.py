@@ -84,6 +84,7 @@ class Control:
 
     def close(self) -> None:
         """Stop what runs and take the patches off."""
+        self._simulator.lambdas.close()
         self.engine.close()
         self.patches.undo()
         organizations.uninstall()

@@ -129,7 +129,7 @@ class Lambdas:
 
     - ``package``: where handlers are imported from; ``counts``: invocations by function name.
     - ``time_limit``: asked with a name before each invocation; what it returns tells the seconds left.
-    - ``runner``: when set, runs an invocation instead of this process (see ``runtime``).
+    - ``runner``: when set, runs an invocation instead of this process (see :meth:`isolate`).
     """
 
     def __init__(self, simulator: Simulator, engine: Engine) -> None:
@@ -177,6 +177,17 @@ class Lambdas:
             with self._lock:
                 self._running[function.function_arn] -= 1
 
+    def isolate(self) -> None:
+        """Run every function in a process of its own from now on."""
+        from simulator.runtime import Processes
+
+        self.runner = Processes(self._simulator)
+
+    def close(self) -> None:
+        """End the processes of functions."""
+        if self.runner is not None and hasattr(self.runner, "close"):
+            self.runner.close()
+
     def log(self, name: str) -> str:
         """Everything a function has logged."""
         path = self._logs / f"{name}.log"
@@ -186,7 +197,10 @@ class Lambdas:
         if len(payload) > _SYNCHRONOUS_BYTES:
             return self._failed(function, "RequestTooLargeException", "the request exceeds 6291456 bytes")
         if self.runner is not None:
-            return self.runner(function, payload, request_id)
+            body, kind = self.runner(function, payload, request_id)
+            if kind:
+                self.errors[function.function_name].append(json.loads(body))
+            return body, kind
         try:
             answer = json.dumps(self._run_handler(function, payload, request_id)).encode()
         except SimulatedCrash as crash:
@@ -291,11 +305,7 @@ class Lambdas:
                 return deployed.idle.pop()
             self._sandboxes += 1
             number = self._sandboxes
-        self._simulator.recorder.runs(function)
-        account = function.role.split(":")[4]
-        identity = self._simulator.identities.assume(
-            account, function.role, name=function.function_name[:64], seconds=_SESSION_SECONDS
-        )
+        identity = self.new_identity(function)
         world = World(
             environment=self.environment(function),
             clock=self._simulator.clock,
@@ -306,11 +316,25 @@ class Lambdas:
         )
         return Sandbox(identity, world)
 
+    def new_identity(self, function: LambdaFunction) -> Identity:
+        """The session of a function's role for one more sandbox."""
+        self._simulator.recorder.runs(function)
+        return self._simulator.identities.assume(
+            function.role.split(":")[4],
+            function.role,
+            name=function.function_name[:64],
+            seconds=_SESSION_SECONDS,
+        )
+
+    def log_file(self, name: str) -> Path:
+        """The file that holds what a function logs."""
+        self._logs.mkdir(exist_ok=True)
+        return self._logs / f"{name}.log"
+
     def _log(self, name: str) -> _Log:
         with self._lock:
             if name not in self._log_of:
-                self._logs.mkdir(exist_ok=True)
-                self._log_of[name] = _Log(self._logs / f"{name}.log")
+                self._log_of[name] = _Log(self.log_file(name))
             return self._log_of[name]
 
     def environment(self, function: LambdaFunction, *, opt: Path | None = None) -> Mapping[str, str]:
