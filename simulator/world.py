@@ -25,6 +25,7 @@ from ruamel.yaml.error import YAMLError
 
 from holdfast.errors import ConfigurationError
 from simulator.faults import Fault
+from simulator.guest import Guest
 
 AccountId = Annotated[str, Field(pattern=r"^\d{12}$")]
 RegionName = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
@@ -174,7 +175,7 @@ class World(Section):
     keys: tuple[Key, ...] = ()
     secrets: tuple[Secret, ...] = ()
     senders: tuple[str, ...] = ()
-    guests: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    guests: dict[str, Guest] = Field(default_factory=dict)
     denials: tuple[Denial, ...] = ()
     ebs: BlockStorage = BlockStorage()
     faults: tuple[Fault, ...] = ()

@@ -107,6 +107,7 @@ def test_a_file_that_is_no_world_is_an_error(tmp_path: Path, content: str):
             "there is no unit 'Workload'; did you mean 'Workloads'",
         ),
         ({"faults": [{"call": "ec2:*", "effect": "explode"}]}, "faults.0.effect:"),
+        ({"guests": {"linux": {"agent": "asleep"}}}, "guests.linux.agent:"),
         ({"instances": [instance(volumes=[{"device": "/dev/xvda", "size_gib": 70_000}])]}, "size_gib:"),
     ],
 )
