@@ -27,6 +27,7 @@ from simulator.world import World as WorldFile
 from tests.repository_builders import SeededIds
 
 BACKUP, SHOP, OFFICE, MANAGEMENT = "999999999999", "222222222222", "333333333333", "777777777777"
+VAULT = "444444444444"
 HUB, WEST = "eu-central-1", "eu-west-1"
 SUNDAY = datetime(2026, 11, 22, tzinfo=UTC)
 SENDER, OPERATORS = "holdfast@example.com", "operators@example.com"
@@ -43,7 +44,12 @@ def configuration() -> Configuration:
                     "name": "shop",
                     "arn": f"arn:aws:iam::{SHOP}:role/HoldfastBackup",
                     "external_id": "agreed-with-the-shop",
-                }
+                },
+                {
+                    "name": "vault",
+                    "arn": f"arn:aws:iam::{VAULT}:role/HoldfastVault",
+                    "external_id": "agreed-with-the-vault",
+                },
             ],
             "organizations": [
                 {
@@ -95,6 +101,7 @@ def world_file() -> WorldFile:
                 {"id": BACKUP, "name": "backup"},
                 {"id": SHOP, "name": "shop", "member": False},
                 {"id": OFFICE, "name": "office", "unit": "Workloads"},
+                {"id": VAULT, "name": "vault", "member": False},
             ],
             "senders": [SENDER],
             "instances": [

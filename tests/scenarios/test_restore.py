@@ -6,7 +6,6 @@ real ones; a call that a deployed role would not allow fails the scenario.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -22,29 +21,14 @@ from holdfast.aws.http import HttpClient
 from holdfast.aws.wire import Timeouts
 from holdfast.cli.context import remote_error
 from holdfast.errors import HoldfastError
-from holdfast.model.blocks import BLOCK_SIZE
 from holdfast.settings import Settings
 from simulator.faults import Fault
 from simulator.lambdas import after_calls
+from tests.disks import fingerprint, noise
 from tests.scenarios.conftest import BACKUP, HUB, SHOP, WEST, Installation
 
 BLOCKS = (0, 1, 100, 2047)
 LAST = 2 * 2048 - 1
-
-
-def noise(seed: str) -> bytes:
-    """A block that does not compress, so that packs have ranges to read one after the other."""
-    return hashlib.shake_256(seed.encode()).digest(BLOCK_SIZE)
-
-
-def content(installation: Installation, volume_id: str) -> str:
-    """SHA-256 over what a volume holds: index and bytes of every block that is not zero."""
-    held, digest = installation.sim.ebs.volume_content(volume_id), hashlib.sha256()
-    for index in held.allocated():
-        data = held.block(index)
-        if data and any(data):
-            digest.update(index.to_bytes(8, "big") + data)
-    return digest.hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +125,8 @@ class Scene:
     def contents(self, plan: dict[str, Any]) -> dict[str, str]:
         """What the restored volumes hold, by device."""
         return {
-            one["source"]["device"]: content(self.installation, one["volume_id"]) for one in plan["volumes"]
+            one["source"]["device"]: fingerprint(self.sim.ebs.volume_content(one["volume_id"]))
+            for one in plan["volumes"]
         }
 
 
@@ -152,7 +137,9 @@ def scene(backed_up: tuple[Path, Settings], tmp_path: Path) -> Iterator[Scene]:
     with simulator.open(tmp_path / "aws") as sim:
         installation = Installation(sim, backed_up[1])
         volumes = installation.volumes("web").items()
-        made = Scene(installation, {device: content(installation, one) for device, one in volumes}, set())
+        made = Scene(
+            installation, {device: fingerprint(sim.ebs.volume_content(one)) for device, one in volumes}, set()
+        )
         made.before = made.resources()
         yield made
         assert sim.recorder.violations() == []
@@ -258,7 +245,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("volume", Fault(call="ebs:PutSnapshotBlock", effect="throttle", nth=2)),
         ("volume", Fault(call="ebs:PutSnapshotBlock", effect="crash", nth=3)),
-        ("volume", Fault(call="s3:GetObject", effect="corrupt", nth=5)),
+        ("volume", Fault(call="s3:GetObject", effect="internal", nth=4)),
         ("volume", Fault(call="ec2:CreateVolume", effect="lost", nth=1)),
         ("instance", Fault(call="ec2:RegisterImage", effect="crash", nth=1)),
         ("instance", Fault(call="ec2:RunInstances", effect="lost", nth=1)),
@@ -388,9 +375,7 @@ def test_a_missing_permission_names_role_and_action(scene: Scene) -> None:
         ({"kind": "tape"}, "Configuration"),
         pytest.param({"volume_ids": ["vol-0000beef"]}, "NotFound", marks=pytest.mark.slow),
         pytest.param({"repository": "nothing"}, "Configuration", marks=pytest.mark.slow),
-        pytest.param(
-            {"repository": "", "point_id": "p0"}, "NotFound", marks=pytest.mark.slow
-        ),
+        pytest.param({"repository": "", "point_id": "p0"}, "NotFound", marks=pytest.mark.slow),
     ],
 )
 def test_what_cannot_be_restored_is_refused_before_anything_is_made(
