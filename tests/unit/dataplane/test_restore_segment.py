@@ -141,6 +141,28 @@ def test_a_damaged_pack_ends_the_restore_and_is_named(repository: Repository, ho
     assert key in str(caught.value)
 
 
+class FlippingOnce(MemoryStore):
+    """The first bytes that are read of each pack have one bit turned on their way."""
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        content = super().get_range(key, offset, length)
+        if key.startswith("packs/") and [read for read, _ in self.reads].count(key) == 1:
+            return bytes([content[0] ^ 1]) + content[1:]
+        return content
+
+
+@pytest.mark.parametrize("wrapper", [None, FakeKms()])
+def test_bytes_damaged_on_the_way_are_read_again(wrapper: FakeKms | None) -> None:
+    repository = Repository.create(FlippingOnce(), SeededIds(), FixedClock(), key_wrapper=wrapper)
+    blocks = {index: noise() for index in range(6)}
+    ref, snapshots = stored(repository, blocks), MemorySnapshots()
+    snapshot_id = a_snapshot(snapshots)
+    restore_segment(
+        ref, 0, snapshot_id=snapshot_id, repository=repository, writer=snapshots, deadline=no_deadline()
+    )
+    assert snapshots.snapshots[snapshot_id] == blocks
+
+
 def test_the_linear_checksum_covers_the_digests_in_order() -> None:
     digests = [hashlib.sha256(bytes([number])).digest() for number in range(3)]
     assert linear_checksum(digests) == (3, hashlib.sha256(b"".join(digests)).digest())

@@ -11,13 +11,12 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 
 from holdfast.dataplane.deadline import no_deadline
-from holdfast.dataplane.restore import ranges_of
+from holdfast.dataplane.restore import open_blocks, ranges_of
 from holdfast.dataplane.workers import Crew
 from holdfast.errors import ConfigurationError, DamagedError
 from holdfast.model.blocks import BLOCK_SIZE, SEGMENT_BLOCKS
 from holdfast.repository.blocks import PackRange
-from holdfast.repository.layout import pack_key
-from holdfast.repository.map import SegmentRef, read_range
+from holdfast.repository.map import SegmentRef
 from holdfast.repository.repository import Repository
 
 
@@ -62,11 +61,9 @@ def _write_segment(
     opener = repository.opener(ref.epoch)
 
     def write(item: tuple[int, PackRange]) -> None:
-        span = item[1]
-        content = read_range(repository.store, pack_key(span.pack_id), span.offset, span.length)
-        for index, block in span.blocks:
-            _write_block(target, opener.open(block, span.slice(content, block)), index, size_bytes)
-        progress(len(span.blocks))
+        for index, _, content in open_blocks(item[1], repository, opener):
+            _write_block(target, content, index, size_bytes)
+        progress(len(item[1].blocks))
 
     numbered: Iterator[tuple[int, PackRange]] = enumerate(ranges_of(ref, first, repository))
     Crew(numbered, lambda item: item[0], lambda: write, no_deadline()).run(connections)

@@ -15,11 +15,13 @@ from typing import Final
 from holdfast.dataplane.deadline import Deadline
 from holdfast.dataplane.outcome import Counts, requests_of
 from holdfast.dataplane.workers import Crew
+from holdfast.errors import DamagedError
 from holdfast.model.blocks import BLOCK_SIZE, SEGMENT_BLOCKS
 from holdfast.ports import SnapshotWriter
-from holdfast.repository.blocks import PackRange, coalesce
+from holdfast.repository.blocks import BlockOpener, PackRange, coalesce
 from holdfast.repository.layout import pack_key
 from holdfast.repository.map import SegmentRef, read_range
+from holdfast.repository.pack import StoredBlock
 from holdfast.repository.repository import Repository
 
 RANGE_BYTES: Final = 2 << 20
@@ -39,6 +41,25 @@ def ranges_of(ref: SegmentRef, first: int, repository: Repository) -> list[PackR
     """What to read for a segment that starts at block ``first``: always the same ranges in the same order."""
     segment = repository.load_map(ref, first)
     return list(coalesce(segment.blocks(first, first + SEGMENT_BLOCKS), limit=RANGE_BYTES))
+
+
+def open_blocks(
+    span: PackRange, repository: Repository, opener: BlockOpener
+) -> Iterator[tuple[int, StoredBlock, bytes]]:
+    """Index, place and proven content of the blocks of one range. Raises DamagedError naming the pack.
+
+    What does not prove right is read once more: only the second reading tells damage at rest from damage on
+    the way.
+    """
+    key = pack_key(span.pack_id)
+    sealed = read_range(repository.store, key, span.offset, span.length)
+    for index, block in span.blocks:
+        try:
+            content = opener.open(block, span.slice(sealed, block))
+        except DamagedError:
+            sealed = read_range(repository.store, key, span.offset, span.length)
+            content = opener.open(block, span.slice(sealed, block))
+        yield index, block, content
 
 
 def restore_segment(
@@ -66,11 +87,9 @@ def restore_segment(
         opener = repository.opener(ref.epoch)
 
         def move(item: tuple[int, PackRange]) -> None:
-            span = item[1]
-            content = read_range(repository.store, pack_key(span.pack_id), span.offset, span.length)
-            counts[1] += span.length
-            for index, block in span.blocks:
-                writer.put(snapshot_id, index, opener.open(block, span.slice(content, block)), block.digest)
+            counts[1] += item[1].length
+            for index, block, content in open_blocks(item[1], repository, opener):
+                writer.put(snapshot_id, index, content, block.digest)
                 counts[0] += 1
 
         return move
