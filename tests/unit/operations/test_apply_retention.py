@@ -140,7 +140,8 @@ def test_every_removal_was_recorded_with_its_reason_before_it_happened():
 def test_a_snapshot_that_is_not_ours_to_remove_stays(tags: dict[str, str]):
     world, instance_id = a_world()
     play(world, hour(7))
-    stranger = foreign(world, instance_id, **tags)
+    alone = {names.POINT: "20251018T070000Z-aaaaaaaaaaaa", names.VOLUMES: "1", names.BASE: ""}
+    stranger = foreign(world, instance_id, **{**alone, **tags})
     for number in (8, 9, 10, 11):
         play(world, hour(number))
     assert stranger.snapshot_id in there(world).snapshots
@@ -156,6 +157,56 @@ def test_a_snapshot_with_forged_tags_that_the_catalog_does_not_know_stays_for_th
     assert copied.snapshot_id not in deleted(world)
     assert outcomes[-1].state == "Warning"
     assert "are kept" in outcomes[-1].problems[-1].message
+
+
+def test_a_lone_snapshot_that_is_ours_in_every_way_goes_when_its_time_is_over():
+    """What the strangers above differ from."""
+    world, instance_id = a_world()
+    play(world, hour(7))
+    own = foreign(
+        world,
+        instance_id,
+        **{names.POINT: "20251018T070000Z-aaaaaaaaaaaa", names.VOLUMES: "1", names.BASE: ""},
+    )
+    for number in (8, 9):
+        play(world, hour(number))
+    assert own.snapshot_id in deleted(world)
+
+
+def test_a_point_that_the_catalog_knows_as_made_of_other_snapshots_stays():
+    world, instance_id = a_world(repository="", daily={"snapshots": {"hours": list(range(24)), "keep": 1}})
+    play(world, hour(7))
+    (point,) = world.catalog.points(instance_id)
+    world.catalog.add_point(point.model_copy(update={"snapshot_ids": {"vol-1": "snap-1"}}))
+    for number in (8, 9):
+        play(world, hour(number))
+    assert chain(world) == ["07", "09"]
+
+
+def test_an_empty_tag_proves_nothing():
+    world, instance_id = a_world()
+    play(world, hour(7))
+    for one in there(world).snapshots.values():
+        one.tags.pop(names.BASE, None)
+        one.tags[names.POINT] = ""
+    doomed = [one.shown() for one in there(world).snapshots.values()]
+    step = InstanceStep.model_validate(event(instance_id))
+    assert len(remove_snapshots(Doomed(doomed, "wrong"), step, there(world), world)) == 2
+    assert deleted(world) == []
+
+
+def test_a_verdict_that_is_not_true_any_more_is_taken_back_while_nothing_is_gone():
+    world, instance_id = a_world(repository="", daily={"snapshots": {"hours": list(range(24)), "keep": 1}})
+    play(world, hour(7))
+    there(world).faults["read_snapshots"] = [lambda: None, AccessDeniedError("denied")]
+    play(world, hour(8))
+    assert [point.complete for point in world.catalog.points(instance_id)] == [False, True]
+    world.configuration = configured(
+        repository="", daily={"snapshots": {"hours": list(range(24)), "keep": 5}}
+    )
+    play(world, hour(9))
+    assert [point.complete for point in world.catalog.points(instance_id)] == [True, True, True]
+    assert chain(world) == ["07", "08", "09"]
 
 
 def test_tags_that_change_after_the_verdict_save_a_snapshot():

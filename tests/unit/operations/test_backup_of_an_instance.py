@@ -23,7 +23,7 @@ from holdfast.operations.plan_backup import PlanBackup, plan_backup
 from holdfast.repository.layout import PointName
 from holdfast.repository.manifest import PointManifest
 from tests.memory_store import MemoryStore
-from tests.session_play import play, play_backup, step
+from tests.session_play import Failed, play, play_backup, step
 from tests.session_world import (
     ACCOUNT,
     INSTALLATION,
@@ -379,6 +379,21 @@ def test_a_retry_after_the_manifest_was_written_reads_nothing_and_catches_up():
     step(CommitBackup, commit_backup, {**complete, "attempt": 1, **plan}, world)
     assert [point.kind for point in world.catalog.points(instance_id)] == [Kind.BACKUP]
     assert len(base_tags(world)) == 1
+
+
+def test_a_name_that_another_session_has_taken_is_a_conflict():
+    world, instance_id = a_world()
+    complete = ready(world, instance_id)
+    repository = world.repository(REPOSITORY, create=True)
+    play_backup(world, complete, complete)
+    there_is = newest(world, instance_id)
+    key = PointName(instance_id, complete["point_id"]).key
+    del world.stores[REPOSITORY].objects[key]
+    repository.commit_point(
+        there_is.model_copy(update={"session_id": "another"}), ids=world.ids, installation=INSTALLATION
+    )
+    with pytest.raises(Failed, match="Another restore point has this name"):
+        play_backup(world, {**complete, "attempt": 1}, complete)
 
 
 def test_a_repository_of_another_installation_is_refused():

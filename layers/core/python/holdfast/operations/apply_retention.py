@@ -43,7 +43,7 @@ def apply_retention(request: ApplyRetention, services: Services) -> dict[str, An
     spoke, now = services.spoke(request.policy, request.account, request.region), services.clock.now()
     sets = _sets(request, spoke, services)
     recorded = {point.point_id: point for point in _recorded(request, services)}
-    whole, remains = _sorted(sets, recorded, request, services)
+    whole, remains = _sorted(sets, request, services)
     for point in whole:
         if point.point_id not in recorded:  # The catalog lost it; it is judged from the next pass on.
             services.catalog.add_point(point)
@@ -59,6 +59,8 @@ def apply_retention(request: ApplyRetention, services: Services) -> dict[str, An
             problems += told
         elif verdict.unassigned:
             _reflag(point, sets[point.point_id], verdict, spoke, services)
+        elif not point.complete:  # It was given up, nothing of it is gone, and now it is kept.
+            services.catalog.add_point(point.model_copy(update={"complete": True}))
     for point_id, snapshots in remains.items():
         if point_id in recorded:
             problems += _clear(recorded[point_id], snapshots, request, spoke, services)
@@ -92,9 +94,7 @@ def _recorded(request: InstanceStep, services: Services) -> Iterable[RestorePoin
             yield point
 
 
-def _sorted(
-    sets: Sets, recorded: dict[str, RestorePoint], request: InstanceStep, services: Services
-) -> tuple[list[RestorePoint], Sets]:
+def _sorted(sets: Sets, request: InstanceStep, services: Services) -> tuple[list[RestorePoint], Sets]:
     """Whole restore points, and what is left of others."""
     whole, remains = [], {}
     for point_id, snapshots in sorted(sets.items()):
@@ -104,8 +104,7 @@ def _sorted(
             account=request.account,
             region=request.region,
         )
-        given_up = point_id in recorded and not recorded[point_id].complete
-        if point is None or given_up:
+        if point is None:
             remains[point_id] = snapshots
         else:
             whole.append(point)
@@ -174,7 +173,7 @@ def _reflag(
     """Write down the flags that are left, on the snapshots first: they are the truth."""
     for one in snapshots:
         spoke.tag_snapshot(one.snapshot_id, {names.FLAGS: encode_flags(verdict.flags)})
-    services.catalog.add_point(point.model_copy(update={"flags": verdict.flags}))
+    services.catalog.add_point(point.model_copy(update={"flags": verdict.flags, "complete": True}))
 
 
 def _is_abandoned(snapshots: list[VolumeSnapshot], now: datetime) -> bool:
