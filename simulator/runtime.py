@@ -53,7 +53,7 @@ class Environment:
     def __init__(self, command: list[str], folder: Path, variables: dict[str, str], log: IO[bytes]) -> None:
         self._mailbox = Mailbox()
         self._server = _RuntimeApi(self._mailbox)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(_POLL_SECONDS,), daemon=True).start()
         address = f"127.0.0.1:{self._server.server_port}"
         self._process = subprocess.Popen(
             command,

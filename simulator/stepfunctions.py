@@ -142,6 +142,12 @@ class Executions:
         ]
         return sorted(found, key=lambda execution: execution.start_date)
 
+    def abandon_unfinished(self) -> None:
+        """End executions that were running when the world was last closed: nobody runs them any more."""
+        for execution in self.all():
+            if execution.status == "RUNNING":
+                execution.stop(self._simulator.clock.now(), "States.Aborted", "the simulation was closed")
+
     # Life of an execution
 
     def begin(self, execution: Execution) -> None:
@@ -392,8 +398,8 @@ class _Backend(StepFunctionBackend):  # type: ignore[misc]
             "mapRunArn": run.arn,
             "executionArn": run.execution_arn,
             "status": run.status,
-            "startDate": run.started_at,
-            "stopDate": run.stopped_at or None,
+            "startDate": datetime.fromisoformat(run.started_at),
+            "stopDate": datetime.fromisoformat(run.stopped_at) if run.stopped_at else None,
             "maxConcurrency": run.max_concurrency,
             "toleratedFailureCount": run.tolerated_count or 0,
             "toleratedFailurePercentage": run.tolerated_percentage or 0.0,
@@ -406,7 +412,7 @@ class _Backend(StepFunctionBackend):  # type: ignore[misc]
         return {
             "mapRuns": [
                 {"executionArn": run.execution_arn, "mapRunArn": run.arn, "stateMachineArn": run.machine_arn}
-                | {"startDate": run.started_at}
+                | {"startDate": datetime.fromisoformat(run.started_at)}
                 for run in runs
             ]
         }
@@ -425,6 +431,7 @@ def install(simulator: Simulator, patches: Patches) -> None:
     patches.set(stepfunctions_parser_backends, "backend", _Backend)
     patches.set(StepFunctionResponse, "send_task_failure", _send_task_failure)
     patches.set(StepFunctionResponse, "stop_execution", _stop_execution)
+    simulator.executions.abandon_unfinished()
 
 
 def _send_task_failure(response: StepFunctionResponse) -> EmptyResult:

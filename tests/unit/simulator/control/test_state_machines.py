@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+import simulator
+
 OBJECTS = {"Action": ["s3:GetObject", "s3:PutObject", "s3:ListBucket"], "Resource": "*"}
 
 
@@ -536,6 +538,93 @@ def test_time_stands_still_between_steps_when_it_does_not_flow(stack, sim):
         sim.executions.wait(started)
     sim.clock.advance_to(sim.clock.now() + timedelta(seconds=1))
     assert sim.executions.find(started).status == "SUCCEEDED"
+
+
+def test_a_map_run_tells_its_counts(stack, functions):
+    picky = "def handler(event, context):\n    if event['fails']: raise ValueError('no')\n    return event\n"
+    stack.function("picky", functions(picky=picky))
+    state = distributed("picky", Items="{% $states.input %}", ToleratedFailureCount=2, Label="Fan")
+    stack.machine("Machine", one_state(state))
+    stack.deploy()
+
+    execution = stack.run("Machine", [{"fails": n == 0} for n in range(5)])
+
+    client = stack.sim.control.client("stepfunctions", stack.account, stack.region)
+    [run] = client.list_map_runs(executionArn=execution.execution_arn)["mapRuns"]
+    described = client.describe_map_run(mapRunArn=run["mapRunArn"])
+    assert (described["status"], described["toleratedFailureCount"]) == ("SUCCEEDED", 2)
+    counts = described["itemCounts"]
+    assert (counts["total"], counts["succeeded"], counts["failed"]) == (5, 4, 1)
+
+
+def test_the_history_tells_each_state_with_its_input_and_output(stack):
+    states = {
+        "First": {"Type": "Pass", "Output": {"n": "{% $states.input.n + 1 %}"}, "Next": "Second"},
+        "Second": {"Type": "Wait", "Seconds": 5, "End": True},
+    }
+    stack.machine("Machine", {"StartAt": "First", "States": states})
+    stack.deploy()
+
+    execution = stack.run("Machine", {"n": 1})
+
+    client = stack.sim.control.client("stepfunctions", stack.account, stack.region)
+    events = client.get_execution_history(executionArn=execution.execution_arn)["events"]
+    assert [event["type"] for event in events] == [
+        "ExecutionStarted",
+        "PassStateEntered",
+        "PassStateExited",
+        "WaitStateEntered",
+        "WaitStateExited",
+        "ExecutionSucceeded",
+    ]
+    assert events[3]["stateEnteredEventDetails"] == {"name": "Second", "input": '{"n": 2}'}
+    assert events[4]["timestamp"] - events[3]["timestamp"] == timedelta(seconds=5)
+
+
+def test_a_task_without_a_sign_of_life_fails_and_one_with_heartbeats_does_not(stack, sim):
+    state = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::sqs:sendMessage.waitForTaskToken",
+        "Arguments": {"QueueUrl": "{% $states.input %}", "MessageBody": "{% $states.context.Task.Token %}"},
+        "HeartbeatSeconds": 60,
+        "End": True,
+    }
+    stack.add(Queue={"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "queue"}})
+    stack.machine("Machine", one_state(state), {"Action": "sqs:SendMessage", "Resource": "*"})
+    stack.deploy()
+    sqs = sim.control.client("sqs", stack.account, stack.region)
+    states = sim.control.client("stepfunctions", stack.account, stack.region)
+    url = sqs.get_queue_url(QueueName="queue")["QueueUrl"]
+    assert stack.run("Machine", url).error == "States.HeartbeatTimeout"
+    sqs.receive_message(QueueUrl=url)
+
+    sim.engine.flows = False
+    machine = f"arn:aws:states:{stack.region}:{stack.account}:stateMachine:Machine"
+    started = states.start_execution(stateMachineArn=machine, input=json.dumps(url))["executionArn"]
+    sim.engine.settle()
+    token = sqs.receive_message(QueueUrl=url)["Messages"][0]["Body"]
+    for _ in range(3):
+        sim.clock.advance_to(sim.clock.now() + timedelta(seconds=50))
+        states.send_task_heartbeat(taskToken=token)
+    states.send_task_success(taskToken=token, output='"alive"')
+    sim.engine.settle()
+
+    assert sim.executions.find(started).output == '"alive"'
+
+
+def test_an_execution_that_ran_when_the_world_was_closed_is_aborted_when_it_opens(stack, sim):
+    stack.machine("Machine", one_state({"Type": "Wait", "Seconds": 3_600, "End": True}))
+    stack.deploy()
+    sim.engine.flows = False
+    client = sim.control.client("stepfunctions", stack.account, stack.region)
+    machine = f"arn:aws:states:{stack.region}:{stack.account}:stateMachine:Machine"
+    started = client.start_execution(stateMachineArn=machine, input="{}")["executionArn"]
+    sim.engine.settle()
+    sim.close()
+
+    with simulator.open(sim.directory) as reopened:
+        found = reopened.executions.wait(started)
+        assert (found.status, found.cause) == ("ABORTED", "the simulation was closed")
 
 
 @pytest.mark.parametrize(
