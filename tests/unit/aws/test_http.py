@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -250,6 +252,29 @@ def test_a_server_that_is_not_there_is_unavailable(stack: ExitStack) -> None:
     client = a_client(stack, State(), url=url)
     with pytest.raises(UnavailableError, match="got no usable answer from 127"):
         client.send(a_request())
+
+
+def test_a_server_that_refuses_before_it_has_read_the_body_is_heard(stack: ExitStack) -> None:
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    refused: list[bytes] = []
+
+    def refuse_then_accept() -> None:
+        with listener.accept()[0] as connection:
+            refused.append(connection.recv(100))
+            connection.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n")
+        with listener.accept()[0] as connection:
+            left = 16 << 20
+            while left > 0:
+                left -= len(connection.recv(1 << 20))
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    server = threading.Thread(target=refuse_then_accept)
+    server.start()
+    stack.callback(server.join)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    client, body = a_client(stack, State(), url=url), bytes(16 << 20)
+    assert client.send(a_request(method="PUT", body=body, query="")).status == 200
+    assert refused[0].startswith(b"PUT /snapshots/snap-1/blocks/0 HTTP/1.1")
 
 
 def test_a_silent_server_runs_into_the_read_limit(stack: ExitStack) -> None:
