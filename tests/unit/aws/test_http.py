@@ -19,7 +19,13 @@ from holdfast.aws.budget import RateBudget
 from holdfast.aws.http import BACKOFF_LIMIT, HttpClient, Request
 from holdfast.aws.signing import Credentials
 from holdfast.aws.wire import Timeouts
-from holdfast.errors import AccessDeniedError, ConfigurationError, ThrottledError, UnavailableError
+from holdfast.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    PermanentError,
+    ThrottledError,
+    UnavailableError,
+)
 from holdfast.model.blocks import BLOCK_SIZE
 from tests import loopback
 from tests.aws_builders import FakeTime, make_client
@@ -109,6 +115,8 @@ FAULTS = {
     "throttled for the snapshot": refusal(400, "ThrottlingException", "RESOURCE_LEVEL_THROTTLE"),
     "internal error": refusal(500, "InternalServerException"),
     "unavailable without a word": raw(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n", close=False),
+    "error in HTML": raw(b"HTTP/1.1 502 Bad\r\nContent-Length: 20\r\n\r\n<h1>Bad gateway</h1>", close=False),
+    "error in a list": raw(b"HTTP/1.1 500 Oh\r\nContent-Length: 3\r\n\r\n[1]", close=False),
     "no answer": raw(b""),
     "reset": reset(),
     "reset inside the head": reset(b"HTTP/1.1 200 OK\r\nContent-"),
@@ -214,6 +222,14 @@ def test_codes_that_only_this_call_may_retry(stack: ExitStack) -> None:
     state.fail(2, refusal(404, "ResourceNotFoundException", "SNAPSHOT_NOT_FOUND"))
     client = a_client(stack, state, time=time)
     assert client.send(a_request(later=("SNAPSHOT_NOT_FOUND",))).status == 200
+
+
+@pytest.mark.parametrize("value", ["x\r\ny: z", "x\n", "\r"])
+def test_a_header_cannot_carry_another(stack: ExitStack, value: str) -> None:
+    state = a_state()
+    with pytest.raises(PermanentError, match="line break"):
+        a_client(stack, state).send(a_request(headers={"if-match": value}))
+    assert state.log == []
 
 
 def test_a_chunked_answer_is_read_whole(stack: ExitStack) -> None:

@@ -11,6 +11,7 @@ import ssl
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from threading import Lock
 from typing import Final, NamedTuple, Protocol
 
@@ -26,7 +27,7 @@ from holdfast.aws.wire import (
     Timeouts,
     parse_endpoint,
 )
-from holdfast.errors import HoldfastError, ThrottledError, UnavailableError
+from holdfast.errors import HoldfastError, PermanentError, ThrottledError, UnavailableError
 
 DEFAULT_TIMEOUTS: Final = Timeouts()
 BACKOFF_FIRST: Final = 0.1
@@ -97,6 +98,7 @@ class _Failed(NamedTuple):
     wait: float = 0.0
 
 
+@cache
 def tls_context() -> ssl.SSLContext:
     """Certificates of the system, verified host names, TLS 1.2 or newer."""
     return ssl.create_default_context()
@@ -217,6 +219,8 @@ class HttpClient:
         if request.method in ("PUT", "POST"):
             headers["content-length"] = str(memoryview(request.body).nbytes)
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        if lines.count("\r") + lines.count("\n") != 2 * len(headers):
+            raise PermanentError("A header of the request holds a line break.", resource=request.resource)
         return f"{request.method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
 
     def _connect(self, until: float) -> tuple[Connection, bool]:
