@@ -108,7 +108,7 @@ def test_help_and_version_are_no_errors(capsys: pytest.CaptureFixture[str]) -> N
         (ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "Query"), 1),
         (ClientError({"Error": {"Code": "ResourceNotFoundException", "Message": "no"}}, "Query"), 4),
         (EndpointConnectionError(endpoint_url="https://dynamodb"), 1),
-        (PermissionError(13, "Permission denied", "/root/disk.raw"), 1),
+        (PermissionError(13, "Permission denied", "/mnt/disk.raw"), 1),
         (typer.Exit(3), 3),
         (typer.Abort(), 130),
         (KeyboardInterrupt(), 130),
