@@ -191,7 +191,7 @@ def _not_found(policy: SchedulePolicy, outcomes: Iterable[Outcome]) -> Iterator[
             message="The policy lists this instance, but it was not protected: no account or Region that "
             "could be looked at has it, or another policy owns it.",
             resource=instance_id,
-            remedy="Take it out of the policy, or see `holdfast explain` for the reason.",
+            remedy="Correct its id or the Regions of the policy, or take it out of the policy.",
             severity=State.WARNING,
         )
 
