@@ -57,12 +57,12 @@ class Crew(Generic[Item]):
                 self._run_threads(threads)
         finally:
             self._stopped = True
-        with self._lock:
-            if self._failure is not None:
-                raise self._failure
-            if self._taken:
-                return min(self._taken)
-            return None if self.exhausted else self._next
+        if self._failure is not None:
+            raise self._failure
+        # No lock: a thread that was left behind may hold it while it waits for the source. Items are added to
+        # `_taken` before `_next` moves past them, so reading in the opposite order misses none.
+        following = None if self.exhausted else self._next
+        return min(self._taken, default=following)
 
     def _run_threads(self, threads: int) -> None:
         crew = [Thread(target=copy_context().run, args=(self._work,), daemon=True) for _ in range(threads)]
@@ -99,6 +99,5 @@ class Crew(Generic[Item]):
                 handle(item)
                 self._taken.discard(self._key(item))
         except BaseException as error:  # noqa: BLE001 - raised again by `run`, in the caller's thread
-            with self._lock:
-                self._failure = self._failure or error
-                self._stopped = True
+            self._failure = self._failure or error
+            self._stopped = True
