@@ -39,27 +39,41 @@ class Organizations:
         if condition:
             statement["Condition"] = dict(condition)
         self._denials.append((target, {"Statement": [statement]}))
+        self._changed()
 
     def allow_again(self) -> None:
         """Take back every denial made with :meth:`deny` or the world file."""
         self._denials.clear()
+        self._changed()
+
+    def _changed(self) -> None:
+        recorder = vars(self._simulator).get("recorder")
+        if recorder is not None:
+            recorder.forget_verdicts()
 
     def policies(self, account: str) -> list[tuple[str, policy.Document]]:
         """Service control policies that bind an account; none bind the management account."""
         management = self._management()
         if account == management:
             return []
-        places = self._places(account)
-        found = [(f"scp {target}", document) for target, document in self._denials if target in places]
+        denying = [(target, f"scp {target}", document) for target, document in self._denials]
         if management is not None:
-            backend = organizations_backends[management]["aws"]
-            for attached in backend.policies:
-                targets = {getattr(one, "id", one) for one in attached.attachments}
-                if attached.type == "SERVICE_CONTROL_POLICY" and targets & places:
-                    found.append((f"scp {attached.name}", json.loads(attached.content)))
-        return [(name, document) for name, document in found if any(
-            statement["Effect"] == "Deny" for statement in policy.statements(document)
-        )]  # fmt: skip
+            denying += self._attached(management)
+        if not denying:
+            return []
+        places = self._places(account)
+        return [(name, document) for target, name, document in denying if target in places]
+
+    def _attached(self, management: str) -> list[tuple[str, str, policy.Document]]:
+        """Places, names and documents of attached service control policies that deny something."""
+        return [
+            (getattr(target, "id", target), f"scp {attached.name}", document)
+            for attached in organizations_backends[management]["aws"].policies
+            if attached.type == "SERVICE_CONTROL_POLICY"
+            for document in [json.loads(attached.content)]
+            if any(statement["Effect"] == "Deny" for statement in policy.statements(document))
+            for target in attached.attachments
+        ]
 
     def context(self, account: str) -> dict[str, list[str]]:
         """Condition keys that a caller's account brings."""

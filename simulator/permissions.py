@@ -62,7 +62,9 @@ _LOG_DELIVERY = (
     "logs:DescribeResourcePolicies",
     "logs:DescribeLogGroups",
 )
+# Calls made thousands of times on one resource: a verdict holds until something changes that could decide it.
 _HOT = {"ebs:GetSnapshotBlock", "ebs:PutSnapshotBlock"}
+_DECIDING = {"ec2", "iam", "organizations", "cloudformation"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Recorder:
     """What was asked of whom; ``simulator.recorder``.
 
     - ``enforce``: whether what is not allowed fails; it is listed in any case.
-    - ``asked``: how often each (role ARN, action, resource) was needed.
+    - ``asked``: how often each (role ARN, action, resource) was judged.
     """
 
     def __init__(self, simulator: Simulator) -> None:
@@ -97,7 +99,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._violations: dict[Violation, int] = {}
         self._used: set[tuple[str, str, str]] = set()
-        self._hot: dict[tuple[str, str, str], list[Need]] = {}
+        self._allowed: set[tuple[str, str, str]] = set()
         self.enforce = True
         self.asked: Counter[tuple[str, str, str]] = Counter()
 
@@ -140,8 +142,21 @@ class Recorder:
 
     def guard(self, call: Call) -> Answer | None:
         """The refusal of a call that is not allowed, None for one that is."""
-        if call.service == "ec2" and not call.operation.startswith("Describe"):
-            self._hot.clear()  # tags may change
+        key = (call.access_key, call.name, call.url.split("/blocks/")[0]) if call.name in _HOT else None
+        if key in self._allowed:
+            return None
+        refusal = self._judge(call)
+        if key is not None and refusal is None and self.enforce:
+            self._allowed.add(key)
+        elif call.service in _DECIDING and not call.operation.startswith(("Describe", "Get", "List")):
+            self.forget_verdicts()
+        return refusal
+
+    def forget_verdicts(self) -> None:
+        """Judge every call anew: tags, policies or the Organization may have changed."""
+        self._allowed.clear()
+
+    def _judge(self, call: Call) -> Answer | None:
         identity = self._simulator.identities.find(call.access_key)
         if identity is None:
             return None
@@ -157,7 +172,7 @@ class Recorder:
         if not judged and not bound:
             return None
         try:
-            needs = self._needs(call)
+            needs = actions.needs(call, self._simulator.executions.tasks.machine_of_token)
         except ValueError as error:
             if not judged:
                 return None
@@ -203,14 +218,6 @@ class Recorder:
         identity = Identity("", "", role_arn.split(":")[4], role_arn)
         for need in wanted:
             self._reason(identity, need, [], judged=True)
-
-    def _needs(self, call: Call) -> list[Need]:
-        if call.name not in _HOT:
-            return actions.needs(call, self._simulator.executions.tasks.machine_of_token)
-        key = (call.account, call.name, call.url.split("/blocks/")[0])
-        if key not in self._hot:
-            self._hot[key] = actions.needs(call, self._simulator.executions.tasks.machine_of_token)
-        return self._hot[key]
 
     def _reason(
         self, identity: Identity, need: Need, bound: Iterable[tuple[str, policy.Document]], *, judged: bool
