@@ -10,6 +10,7 @@ from typing import Any
 
 from moto.iam.models import iam_backends
 
+from simulator import kms
 from simulator.needs import Need, Place, request_tags
 
 # Calls on resources that exist: the parameters that name them.
@@ -39,6 +40,9 @@ _MAKES = {
     "CreateVolume": "volume",
     "RegisterImage": "image",
 }
+
+# What EBS does with the key of something that a call encrypts.
+_ENCRYPT = ("kms:CreateGrant", "kms:GenerateDataKeyWithoutPlaintext")
 
 
 def derive_ec2(place: Place, operation: str, given: Mapping[str, Any]) -> Iterator[Need]:
@@ -82,12 +86,25 @@ def _sources(place: Place, operation: str, given: Mapping[str, Any]) -> Iterator
         yield place.tagged(action, specification["InstanceId"])
         yield Need(action, place.ec2_arn("volume", "*"))
     elif operation == "CopySnapshot":
-        yield place.tagged(action, given["SourceSnapshotId"], region=given["SourceRegion"])
-    elif operation == "CreateVolume" and given.get("SnapshotId"):
-        yield place.tagged(action, given["SnapshotId"])
+        source, region = given["SourceSnapshotId"], given["SourceRegion"]
+        yield place.tagged(action, source, region=region)
+        yield from _through_ebs(place, place.key_of_snapshot(source, region), "kms:Decrypt")
+        yield from _through_ebs(place, _key(place, given), *_ENCRYPT)
+    elif operation == "CreateVolume":
+        if given.get("SnapshotId"):
+            yield place.tagged(action, given["SnapshotId"])
+            yield from _through_ebs(place, place.key_of_snapshot(given["SnapshotId"]), "kms:Decrypt")
+        yield from _through_ebs(place, _key(place, given), *_ENCRYPT)
     elif operation == "RegisterImage":
         for snapshot in _mapped_snapshots(given):
             yield place.tagged(action, snapshot)
+
+
+def _key(place: Place, given: Mapping[str, Any]) -> str:
+    """The ARN of the key that a call names; empty without one, or when it does not exist."""
+    name = given.get("KmsKeyId") or given.get("KmsKeyArn")
+    key = kms.find_key(name, place.account, place.region) if name else None
+    return str(key.arn) if key is not None else ""
 
 
 def _run_instances(
@@ -166,4 +183,22 @@ def derive_ebs(place: Place, operation: str, given: Mapping[str, Any]) -> Iterat
         for snapshot in filter(None, (first, second)):
             yield place.tagged(action, snapshot)
         return
-    yield place.tagged(action, given.get("SnapshotId") or given["snapshotId"])
+    snapshot = given.get("SnapshotId") or given["snapshotId"]
+    yield place.tagged(action, snapshot)
+    if operation == "GetSnapshotBlock":
+        yield from _through_ebs(place, place.key_of_snapshot(snapshot), "kms:Decrypt")
+
+
+def _through_ebs(place: Place, key_arn: str, *uses: str) -> Iterator[Need]:
+    """What EBS does with a customer-managed key in the caller's name; its own key asks nobody.
+
+    Source: "Permissions to use KMS keys with EBS encryption" in the EBS user guide.
+    """
+    if not key_arn or kms.is_default_ebs_key(key_arn):
+        return
+    context = {
+        "kms:viaservice": [f"ec2.{place.region}.amazonaws.com"],
+        "kms:grantisforawsresource": ["true"],
+    }
+    for use in uses:
+        yield Need(use, key_arn, context)

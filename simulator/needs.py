@@ -78,6 +78,12 @@ class Place:
         """Tags of an EC2 resource as this account sees them: those of a shared one are the owner's secret."""
         return dict(ec2_backends[self.account][region or self.region].tags.get(resource_id, {}))
 
+    def key_of_snapshot(self, snapshot_id: str, region: str = "") -> str:
+        """The ARN of the key that a snapshot is encrypted with; empty without one."""
+        backend = ec2_backends[self.owner(snapshot_id, region)][region or self.region]
+        snapshot = backend.snapshots.get(snapshot_id)
+        return str(getattr(snapshot, "kms_key_id", None) or "")
+
     def owner(self, snapshot_id: str, region: str = "") -> str:
         """The account that owns a snapshot; this one when nobody has it."""
         place = region or self.region

@@ -287,6 +287,21 @@ def test_calls_over_loopback_are_judged_alike(sim, volume):
     ]
 
 
+def test_reading_what_a_customers_key_encrypts_needs_the_key_too(sim):
+    operator = sim.control.client("ec2", ACCOUNT, REGION)
+    key = sim.control.client("kms", ACCOUNT, REGION).create_key()["KeyMetadata"]["Arn"]
+    zone = f"{REGION}a"
+    locked = operator.create_volume(Size=1, AvailabilityZone=zone, Encrypted=True, KmsKeyId=key)["VolumeId"]
+    snapshot = operator.create_snapshot(VolumeId=locked)["SnapshotId"]
+    read = {"Action": "ebs:GetSnapshotBlock", "Resource": "*"}
+    through = {"StringLike": {"kms:ViaService": "ec2.*.amazonaws.com"}}
+    decrypt = {"Action": "kms:Decrypt", "Resource": "*", "Condition": through}
+
+    assert read_block(sim, identity(sim, read, name="without"), snapshot) == 403
+    assert read_block(sim, identity(sim, read, decrypt, name="with"), snapshot) != 403
+    assert [violation.action for violation in sim.recorder.violations()] == ["kms:Decrypt"]
+
+
 def test_a_tag_that_changes_changes_the_verdict_at_once(sim, volume):
     operator = sim.control.client("ec2", ACCOUNT, REGION)
     snapshot = operator.create_snapshot(VolumeId=volume)["SnapshotId"]
