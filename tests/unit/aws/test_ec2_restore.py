@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from holdfast.aws.ec2 import Ec2Spoke
 from holdfast.aws.ec2_copy import Ec2SnapshotCopier
 from holdfast.aws.ec2_restore import Ec2RestoreSite
+from holdfast.aws.sts import AssumedRole
 from holdfast.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -260,10 +263,40 @@ def test_only_an_image_with_the_tags_of_this_restore_is_removed() -> None:
     assert ec2.asked["deregister_image"] == [{"ImageId": "ami-1"}]
 
 
-def test_an_image_that_went_meanwhile_is_no_error() -> None:
-    image = {"ImageId": "ami-1", "Tags": [{"Key": "holdfast:restore", "Value": "r1"}]}
-    ec2 = Ec2(describe_images=[{"Images": [image]}], deregister_image=[refusal("InvalidAMIID.Unavailable")])
+OUR_IMAGE = {"ImageId": "ami-1", "Tags": [{"Key": "holdfast:restore", "Value": "r1"}]}
+
+
+@pytest.mark.parametrize("code", ["InvalidAMIID.Unavailable", "UnauthorizedOperation"])
+def test_an_image_that_went_meanwhile_is_no_error(code: str) -> None:
+    ec2 = Ec2(describe_images=[{"Images": [OUR_IMAGE]}, {"Images": []}], deregister_image=[refusal(code)])
     assert site(ec2).remove_image("n", OURS) == ["ami-1"]
+
+
+def test_an_image_that_may_not_be_removed_is_told() -> None:
+    there = {"Images": [OUR_IMAGE]}
+    ec2 = Ec2(describe_images=[there, there], deregister_image=[refusal("UnauthorizedOperation")])
+    with pytest.raises(AccessDeniedError, match="ec2:DeregisterImage"):
+        site(ec2).remove_image("n", OURS)
+
+
+def spoke(ec2: Ec2) -> Ec2Spoke:
+    role = AssumedRole(lambda: ec2, ROLE)  # type: ignore[arg-type,return-value]
+    return Ec2Spoke(lambda **_: ec2, role, "eu-central-1")
+
+
+def test_a_snapshot_whose_deletion_was_not_answered_is_gone_also_by_rights_that_hang_on_tags() -> None:
+    ec2 = Ec2(delete_snapshot=[refusal("UnauthorizedOperation")], describe_snapshots=[{"Snapshots": []}])
+    spoke(ec2).delete_snapshot("snap-1")
+    assert ec2.asked["describe_snapshots"][0]["OwnerIds"] == ["self"]
+
+
+def test_a_snapshot_that_may_not_be_deleted_is_told() -> None:
+    snapshot = {"SnapshotId": "snap-1", "StartTime": datetime(2026, 11, 22, tzinfo=UTC)}
+    ec2 = Ec2(
+        delete_snapshot=[refusal("UnauthorizedOperation")], describe_snapshots=[{"Snapshots": [snapshot]}]
+    )
+    with pytest.raises(AccessDeniedError, match="ec2:DeleteSnapshot"):
+        spoke(ec2).delete_snapshot("snap-1")
 
 
 def test_no_tags_are_no_call() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from holdfast.aws.faults import EXPIRED, translating
 from holdfast.aws.sts import AssumedRole
-from holdfast.errors import HoldfastError, SourceGoneError
+from holdfast.errors import AccessDeniedError, HoldfastError, SourceGoneError
 from holdfast.model.blocks import GIB
 from holdfast.model.inventory import AttachedVolume, Instance, InstanceConfiguration
 from holdfast.ports import VolumeSnapshot
@@ -147,6 +147,11 @@ class Ec2Spoke:
             self._call("delete_snapshot", snapshot_id, SnapshotId=snapshot_id)
         except SourceGoneError:
             return
+        except AccessDeniedError:
+            # Rights that hang on tags deny to delete again what a first call, whose answer was lost, has
+            # deleted: it has no tags any more.
+            if self.read_snapshots([snapshot_id]):
+                raise
 
     def _call(self, operation: str, resource: str = "", **arguments: Any) -> Any:
         action = "ec2:" + "".join(word.capitalize() for word in operation.split("_"))

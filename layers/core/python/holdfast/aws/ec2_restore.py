@@ -9,14 +9,19 @@ from __future__ import annotations
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import boto3
 
 from holdfast.aws.clients import CONFIG
 from holdfast.aws.faults import translating
-from holdfast.errors import ConflictError, PermanentError, SourceGoneError, UnavailableError
+from holdfast.errors import (
+    AccessDeniedError,
+    ConflictError,
+    PermanentError,
+    SourceGoneError,
+    UnavailableError,
+)
 from holdfast.model.inventory import AttachedVolume, InstanceConfiguration
 from holdfast.model.restore import InstanceSettings
 
@@ -208,10 +213,16 @@ class Ec2RestoreSite:
         for image in self._images("name", name):
             carried = {tag["Key"]: tag["Value"] for tag in image.get("Tags", [])}
             if tags.items() <= carried.items():
-                with suppress(SourceGoneError):
-                    self._call("deregister_image", image["ImageId"], ImageId=image["ImageId"])
+                self._deregister(image["ImageId"])
                 removed.append(str(image["ImageId"]))
         return removed
+
+    def _deregister(self, image_id: str) -> None:
+        try:
+            self._call("deregister_image", image_id, ImageId=image_id)
+        except (SourceGoneError, AccessDeniedError):
+            if self._images("image-id", image_id):  # What is gone carries no tags that would allow it again.
+                raise
 
     def _images(self, filter_name: str, value: str) -> list[dict[str, Any]]:
         """Images of this account; one that is not visible (yet) is not an error."""
