@@ -114,6 +114,12 @@ def test_a_failed_region_stops_no_other():
     assert (rule["ErrorEquals"], rule["Next"]) == (["States.ALL"], "RegionFailed")
 
 
+def test_a_cell_ends_before_its_hub_gives_it_up():
+    (region,) = maps("session.asl.json").values()
+    waited = region["ItemProcessor"]["States"]["StartCell"]["TimeoutSeconds"]
+    assert waited - 3600 <= load("cell.asl.json")["TimeoutSeconds"] < waited
+
+
 def test_the_cell_always_reports():
     outer = load("cell.asl.json")["States"]
     assert {

@@ -282,3 +282,50 @@ def test_an_error_that_stopped_the_cell_is_a_problem_of_its_region():
     part = world.catalog.read_part(STEP["session_id"], f"region/{REGION}")
     assert (answer["state"], part["lost"]) == ("Failed", True)
     assert part["problems"][0]["message"] == "States.ItemReaderFailed: Access denied"
+
+
+def test_a_late_cell_neither_answers_nor_overwrites_a_later_attempt():
+    world = SessionWorld()
+    start_cell(StartCell.model_validate({**STEP, "task_token": "one"}), world)
+    start_cell(StartCell.model_validate({**STEP, "attempt": 1, "task_token": "two"}), world)
+    record = {"attempt": 1, "ended": False, "selected": 1, "problems": []}
+    world.catalog.write_part(STEP["session_id"], f"region/{REGION}", record, at=START)
+    report_cell(ReportCell.model_validate(STEP), world)
+    assert world.executions(REGION).answers == {}
+    assert world.catalog.read_part(STEP["session_id"], f"region/{REGION}") == record
+
+
+def answered(world: SessionWorld, record: dict[str, Any], attempt: int) -> dict[str, Any]:
+    """A session whose Region said no more than ``record``, and answered without an error."""
+    session_id = play(world)["session_id"]
+    world.catalog.write_part(session_id, f"region/{REGION}", record, at=START)
+    event = {**STEP, "session_id": session_id, "attempt": attempt, "regions": [{"region": REGION}]}
+    return conclude_session(ConcludeSession.model_validate(event), world)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"attempt": 0, "ended": True, "selected": 1, "state": "Success", "problems": []},
+        {"attempt": 1, "ended": False, "selected": 1, "state": "Running", "problems": []},
+    ],
+)
+def test_a_region_that_has_not_ended_in_this_attempt_is_failed_by_name(record: dict[str, Any]):
+    world = SessionWorld(configured(retries=1))
+    world.add_instance()
+    again = answered(world, record, 1)
+    session = world.catalog.read_session(again["session_id"])
+    assert (again["state"], again["retry"]) == ("Failed", False)
+    assert [(problem.code, problem.resource) for problem in session.problems] == [("NotConcluded", REGION)]
+
+
+def test_a_region_with_fewer_outcomes_than_instances_is_failed_and_tried_again():
+    world = SessionWorld(configured(retries=1))
+    world.add_instance()
+    record = {"attempt": 0, "ended": True, "selected": 2, "state": "Success", "problems": []}
+    again = answered(world, record, 0)
+    part = world.catalog.read_part(again["session_id"], f"region/{REGION}")
+    assert (again["state"], again["retry"], again["regions"]) == ("Failed", True, [REGION])
+    assert part["problems"][0]["message"] == (
+        f"{REGION} selected 2 instances and recorded how 1 of them ended."
+    )

@@ -6,6 +6,7 @@ failed all show in the record.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ from holdfast.operations.report import (
     subject,
 )
 from holdfast.operations.services import Services
-from holdfast.operations.steps import SCOPE, StateError, Step, problem_of, schedule_policy
+from holdfast.operations.steps import SCOPE, StateError, Step, outcome_part, problem_of, schedule_policy
 from holdfast.ports import Mail
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,8 @@ def conclude_session(request: ConcludeSession, services: Services) -> dict[str, 
     """Record and judge an attempt; decide on a retry; after the last one, tell the result."""
     policy = schedule_policy(services.configuration, request.policy)
     for result in request.regions:
-        if result.error:
-            _record_lost(result, request, services)
+        if error := result.error or _unsaid(result.region, request, services):
+            _record_lost(result.region, error, request, services)
     regions = {
         name.removeprefix("region/"): part
         for name, part in services.catalog.parts(request.session_id, "region/")
@@ -92,11 +93,33 @@ def conclude_session(request: ConcludeSession, services: Services) -> dict[str, 
     }
 
 
-def _record_lost(result: RegionResult, request: ConcludeSession, services: Services) -> None:
+def _unsaid(region: str, request: ConcludeSession, services: Services) -> StateError | None:
+    """What is wrong with a Region that answered, but whose record does not account for this attempt."""
+    part = services.catalog.read_part(request.session_id, f"region/{region}") or {}
+    if not part.get("ended") or part.get("attempt") != request.attempt:
+        return _not_concluded(f"{region} answered without a record of this attempt.")
+    outcomes = services.catalog.parts(request.session_id, outcome_part(region))
+    ended = sum(body["attempt"] == request.attempt for _, body in outcomes)
+    selected = part.get("selected", 0)
+    if not part.get("lost") and ended < selected:
+        return _not_concluded(
+            f"{region} selected {selected} instances and recorded how {ended} of them ended."
+        )
+    return None
+
+
+def _not_concluded(message: str) -> StateError:
+    remedy = "Look at the executions of the Region's cell in Step Functions."
+    return StateError(
+        Error="NotConcluded",
+        Cause=json.dumps({"code": "NotConcluded", "message": message, "remedy": remedy}),
+    )
+
+
+def _record_lost(region: str, error: StateError, request: ConcludeSession, services: Services) -> None:
     """Keep a Region's failure where the Region's own words would be."""
-    step_part = f"region/{result.region}"
+    step_part = f"region/{region}"
     told = services.catalog.read_part(request.session_id, step_part) or {"problems": []}
-    error = (result.error or StateError()).problem(resource=result.region)
     services.catalog.write_part(
         request.session_id,
         step_part,
@@ -107,8 +130,8 @@ def _record_lost(result: RegionResult, request: ConcludeSession, services: Servi
             "lost": True,
             "state": State.FAILED.value,
             "problems": [
-                *(problem for problem in told["problems"] if problem["resource"] != result.region),
-                error.model_dump(mode="json"),
+                *(problem for problem in told["problems"] if problem["resource"] != region),
+                error.problem(resource=region).model_dump(mode="json"),
             ],
         },
         at=services.clock.now(),

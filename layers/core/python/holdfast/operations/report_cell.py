@@ -1,7 +1,7 @@
 """A Region's cell ends: its record is completed, and the hub is told.
 
 An instance without an outcome is a failure that nobody recorded, so it is recorded here: what was selected
-and what ended must add up.
+and what ended must add up. A cell of an attempt that the hub gave up says nothing any more.
 """
 
 from __future__ import annotations
@@ -26,8 +26,15 @@ class ReportCell(RegionStep):
 
 
 def report_cell(request: ReportCell, services: Services) -> dict[str, Any]:
-    """Complete the Region's record and answer the task that waits for it."""
+    """Complete the Region's record and answer the task that waits for it.
+
+    A later attempt of the Region has a token of its own, and its record is not this cell's to complete.
+    """
     catalog, now = services.catalog, services.clock.now()
+    token = catalog.read_part(request.session_id, request.token_part)
+    if token is not None and token["attempt"] != request.attempt:
+        log.warning("attempt %d of %s is over: %s", request.attempt, request.region, request.session_id)
+        return {"region": request.region, "state": None}
     told = catalog.read_part(request.session_id, request.region_part) or {}
     problems = [Problem.model_validate(problem) for problem in told.get("problems", ())]
     if request.error:
@@ -48,7 +55,7 @@ def report_cell(request: ReportCell, services: Services) -> dict[str, Any]:
         },
         at=now,
     )
-    _answer(request, state, services)
+    _answer(request, state, token, services)
     return {"region": request.region, "state": state.value}
 
 
@@ -89,9 +96,8 @@ def _missing(item: dict[str, str], request: RegionStep, services: Services) -> O
     return outcome
 
 
-def _answer(request: RegionStep, state: State, services: Services) -> None:
+def _answer(request: RegionStep, state: State, token: dict[str, Any] | None, services: Services) -> None:
     """Answer with the newest token; an answer that nobody waits for any more was given before."""
-    token = services.catalog.read_part(request.session_id, request.token_part)
     if token is None:
         log.warning("nobody waits for %s of %s", request.region, request.session_id)
         return
