@@ -18,8 +18,11 @@ from holdfast.model import tags as names
 from holdfast.model.blocks import SEGMENT_BLOCKS
 from holdfast.model.restore_point import Flag, Kind
 from holdfast.operations.commit_backup import CommitBackup, commit_backup
+from holdfast.operations.conclude_instance import ConcludeInstance, conclude_instance
 from holdfast.operations.move_segment import MoveSegment, move_segment
 from holdfast.operations.plan_backup import PlanBackup, plan_backup
+from holdfast.operations.removal import Doomed, remove_snapshots
+from holdfast.operations.steps import InstanceStep
 from holdfast.repository.layout import PointName
 from holdfast.repository.manifest import PointManifest
 from tests.memory_store import MemoryStore
@@ -436,3 +439,52 @@ def test_points_of_two_instances_do_not_meet():
         (name,) = repository.list_points(instance_id)
         assert name == PointName(instance_id, name.point_id)
         assert content(world, repository.read_point(name)) == world.disks[disk(world, instance_id)]
+
+
+def test_retention_keeps_the_snapshot_that_a_long_first_backup_still_reads():
+    world, instance_id = a_world()
+    complete = ready(world, instance_id)
+    plan, items = planned(world, complete)
+    for number in (1, 2, 3):
+        assert play(world, START + timedelta(hours=number))["state"] == "Success"
+    read = complete["snapshots"][0]["snapshot_id"]
+    assert there(world).snapshots[read].tags[names.IN_USE] == "20261122T070000Z"
+    for item in items:
+        move(world, complete, plan, item)
+    step(CommitBackup, commit_backup, {**complete, **plan}, world)
+    assert names.IN_USE not in there(world).snapshots[read].tags
+    assert base_tags(world) == {read: REPOSITORY}
+    assert content(world, newest(world, instance_id)) == world.disks[disk(world, instance_id)]
+
+
+def test_the_mark_of_a_backup_that_was_given_up_keeps_its_snapshot_for_a_week_only():
+    world, instance_id = a_world()
+    read = ready(world, instance_id)["snapshots"][0]["snapshot_id"]
+    present = []
+    for at in (timedelta(days=6, hours=1), timedelta(days=6, hours=2), timedelta(days=7, hours=1)):
+        play(world, START + at)
+        present.append(read in there(world).snapshots)
+    assert present[0]
+    assert not present[-1]
+
+
+def test_a_snapshot_marked_as_in_use_is_not_removed_whatever_the_verdict():
+    world, instance_id = a_world()
+    read = ready(world, instance_id)["snapshots"][0]["snapshot_id"]
+    doomed = Doomed([there(world).snapshots[read].shown()], "a wrong verdict")
+    later = InstanceStep.model_validate(event(instance_id, session_id="20261122T080000Z-daily-1"))
+    for value in ("20261122T070000Z", "edited"):
+        there(world).snapshots[read].tags[names.IN_USE] = value
+        (problem,) = remove_snapshots(doomed, later, there(world), world)
+        assert "may still be reading it" in problem.message
+    assert read in there(world).snapshots
+
+
+@pytest.mark.parametrize("attempt, marked", [(0, True), (1, False)])
+def test_only_the_last_failed_attempt_releases_the_snapshot(attempt: int, marked: bool):
+    world, instance_id = a_world(retries=1)
+    complete = ready(world, instance_id)
+    ended = {"stage": "backup", "taken": complete, "error": {"Error": "PermanentError"}, "attempt": attempt}
+    step(ConcludeInstance, conclude_instance, {**complete, **ended}, world)
+    (left,) = there(world).snapshots.values()
+    assert (names.IN_USE in left.tags) is marked

@@ -7,7 +7,7 @@ Retention and rebuild work from these tags alone, so a key may be added, never r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from holdfast.model.ids import parse_stamp, stamp
@@ -26,7 +26,11 @@ FLAGS: Final = PREFIX + "flags"
 KIND: Final = PREFIX + "kind"
 KEEP_UNTIL: Final = PREFIX + "keep-until"
 BASE: Final = PREFIX + "cbt-base"
+IN_USE: Final = PREFIX + "in-use"  # an image-level backup reads it; the session's slot
 VOLUMES: Final = PREFIX + "volumes"  # snapshots in the set: fewer than that is not a restore point
+
+IN_USE_FOR: Final = timedelta(days=7)
+"""After the slot; no session lasts that long, so a mark that is older was left behind."""
 
 
 def encode_flags(flags: frozenset[Flag]) -> str:
@@ -49,3 +53,9 @@ def read_instant(tags: Mapping[str, str], key: str) -> datetime | None:
         return parse_stamp(tags[key]).astimezone(UTC)
     except (KeyError, ValueError):
         return None
+
+
+def is_in_use(tags: Mapping[str, str], now: datetime) -> bool:
+    """Whether a backup may still read the snapshot; an unreadable mark counts, a lapsed one does not."""
+    since = read_instant(tags, IN_USE)
+    return IN_USE in tags and (since is None or now - since < IN_USE_FOR)

@@ -124,16 +124,20 @@ def _pinned(
     request: InstanceStep,
     services: Services,
 ) -> set[str]:
-    """Points that the next backup compares with: by tag, and by what the newest backup was made of."""
+    """Points that a backup reads, or that the next one compares with: by tag, and by the newest backup."""
+    now = services.clock.now()
+    read = {
+        point_id for point_id, found in sets.items() if any(names.is_in_use(one.tags, now) for one in found)
+    }
     if not keeps_cbt_base(policy):
-        return set()
+        return read
     backups = [
         point
         for point in services.catalog.points(request.instance_id, Kind.BACKUP)
         if point.repository == policy.repository and point.complete
     ]
     needed = set(backups[-1].snapshot_ids.values()) if backups else set()
-    return {
+    return read | {
         point.point_id
         for point in points
         if needed & set(point.snapshot_ids.values())
@@ -177,8 +181,8 @@ def _reflag(
 
 
 def _is_abandoned(snapshots: list[VolumeSnapshot], now: datetime) -> bool:
-    """Whether a set that is not whole is too old for any session to be working on it."""
-    pending = any(one.state == "pending" for one in snapshots)
+    """Whether a set that is not whole is too old for any session or backup to be working on it."""
+    pending = any(one.state == "pending" or names.is_in_use(one.tags, now) for one in snapshots)
     return not pending and now - max(one.started_at for one in snapshots) > ABANDONED_AFTER
 
 

@@ -147,6 +147,8 @@ def _move_base(request: CommitBackup, services: Services) -> list[str]:
         if keeps_cbt_base(policy):
             for snapshot_id in sorted(own):
                 spoke.tag_snapshot(snapshot_id, {names.BASE: request.repository})
+        for snapshot_id in sorted(own):
+            spoke.untag_snapshot(snapshot_id, [names.IN_USE])
         for one in spoke.find_snapshots({**ours, names.BASE: request.repository}):
             if one.snapshot_id not in own:
                 spoke.untag_snapshot(one.snapshot_id, [names.BASE])

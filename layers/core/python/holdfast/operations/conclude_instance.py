@@ -13,12 +13,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from holdfast.errors import HoldfastError
+from holdfast.model import tags as names
 from holdfast.model.restore_point import Kind
 from holdfast.model.session import Outcome, Problem, State, worst
 from holdfast.operations.removal import Doomed, remove_snapshots
 from holdfast.operations.services import Services
 from holdfast.operations.snapshot_sets import identity, sort_out
-from holdfast.operations.steps import InstanceStep, StateError
+from holdfast.operations.steps import InstanceStep, StateError, schedule_policy
 
 log = logging.getLogger(__name__)
 
@@ -53,16 +54,23 @@ class ConcludeInstance(InstanceStep):
 
 
 def conclude_instance(request: ConcludeInstance, services: Services) -> dict[str, Any]:
-    """Write the outcome of this attempt over that of an earlier one."""
+    """Write the outcome of this attempt over that of an earlier one.
+
+    ``retain`` says that a new snapshot is there, so that older ones may go: also when its backup failed, or
+    snapshots would pile up for as long as backups fail.
+    """
     if request.stage == "retention":
         outcome = _after_retention(request, services)
     else:
         outcome = _outcome(request, services)
         if request.error and request.stage == "snapshot":
             _clear_away(request, services)
+        if request.error and request.stage == "backup":
+            _release(request, services)
     write_outcome(request, outcome, services)
     log.info("%s ended: %s", request.instance_id, outcome.state)
-    return {"state": outcome.state.value}
+    retain = request.stage != "retention" and Kind.SNAPSHOT.value in outcome.kinds
+    return {"state": outcome.state.value, "retain": retain}
 
 
 def write_outcome(step: InstanceStep, outcome: Outcome, services: Services) -> None:
@@ -143,3 +151,16 @@ def _clear_away(request: ConcludeInstance, services: Services) -> None:
         )
     except HoldfastError as error:
         log.warning("%s: what was left could not be cleared away: %s", request.instance_id, error)
+
+
+def _release(request: ConcludeInstance, services: Services) -> None:
+    """After the last attempt no backup reads the snapshots any more; a mark that stays lapses by itself."""
+    try:
+        policy = schedule_policy(services.configuration, request.policy)
+        if not request.manual and request.attempt < policy.retries:
+            return
+        spoke = services.spoke(request.policy, request.account, request.region)
+        for one in spoke.find_snapshots(identity(services.settings.installation, request)):
+            spoke.untag_snapshot(one.snapshot_id, [names.IN_USE])
+    except HoldfastError as error:
+        log.warning("%s: its snapshots stay marked as in use: %s", request.instance_id, error)

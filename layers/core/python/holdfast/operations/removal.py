@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from holdfast.errors import HoldfastError
 from holdfast.model import tags as names
@@ -41,20 +42,24 @@ def remove_snapshots(doomed: Doomed, step: InstanceStep, spoke: Spoke, services:
         at=services.clock.now(),
     )
     problems = []
-    for now in spoke.read_snapshots(sorted(points)):
-        refusal = _why_not(now, points[now.snapshot_id], step, services.settings.installation)
+    for one in spoke.read_snapshots(sorted(points)):
+        refusal = _why_not(
+            one, points[one.snapshot_id], step, services.settings.installation, services.clock.now()
+        )
         if refusal:
-            problems.append(_refused(now, refusal))
+            problems.append(_refused(one, refusal))
             continue
         try:
-            spoke.delete_snapshot(now.snapshot_id)
-            log.info("removed %s of %s: %s", now.snapshot_id, points[now.snapshot_id], doomed.reason)
+            spoke.delete_snapshot(one.snapshot_id)
+            log.info("removed %s of %s: %s", one.snapshot_id, points[one.snapshot_id], doomed.reason)
         except HoldfastError as error:
-            problems.append(problem_of(error, resource=now.snapshot_id, severity=State.WARNING))
+            problems.append(problem_of(error, resource=one.snapshot_id, severity=State.WARNING))
     return problems
 
 
-def _why_not(snapshot: VolumeSnapshot, point_id: str, step: InstanceStep, installation: str) -> str:
+def _why_not(
+    snapshot: VolumeSnapshot, point_id: str, step: InstanceStep, installation: str, now: datetime
+) -> str:
     """Why a snapshot must stay although there is a verdict on it; empty when it may go."""
     expected = {
         names.INSTALLATION: installation,
@@ -67,6 +72,8 @@ def _why_not(snapshot: VolumeSnapshot, point_id: str, step: InstanceStep, instal
             return f"its tag {key} is {snapshot.tags.get(key)!r} now, not {value!r}"
     if names.BASE in snapshot.tags:
         return "changed block tracking needs it for the next backup"
+    if point_id != step.point_id and names.is_in_use(snapshot.tags, now):  # Its own session knows better.
+        return "an image-level backup may still be reading it"
     return ""
 
 

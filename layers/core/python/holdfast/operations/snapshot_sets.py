@@ -79,6 +79,7 @@ def set_tags(
         names.FLAGS: encode_flags(step.flags()),
         names.KIND: "manual" if step.manual and not step.flags() else Kind.SNAPSHOT.value,
         names.VOLUMES: str(volume_count),
+        **({} if step.backup_flags is None else {names.IN_USE: slot_tag(step.slot)}),
     }
 
 
