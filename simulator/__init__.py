@@ -10,9 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simulator import service_models
+
 if TYPE_CHECKING:
     from simulator.simulator import Simulator
     from simulator.world import World
+
+
+service_models.share()
 
 
 @contextmanager

@@ -134,7 +134,7 @@ class BlockFiles:
         with self._lock:
             self._paths.append(path)
             number = len(self._paths)
-        for index in data_blocks(self._descriptor(number)):
+        for index in filled_blocks(self._descriptor(number)):
             yield index, number << _OFFSET_BITS | index
 
     def read(self, ref: int) -> bytes:
@@ -208,7 +208,7 @@ def read_block(descriptor: int, index: int) -> bytes:
     return content if len(content) == BLOCK else content.ljust(BLOCK, b"\0")
 
 
-def data_blocks(descriptor: int) -> Iterator[int]:
+def filled_blocks(descriptor: int) -> Iterator[int]:
     """Indexes of the blocks of a raw image that are not wholly inside holes, ascending."""
     end, position, following = os.fstat(descriptor).st_size, 0, 0
     while position < end:
@@ -231,7 +231,7 @@ def copy_sparse(source: Path, target: Path) -> None:
         try:
             size = os.fstat(reading).st_size
             os.ftruncate(writing, size)
-            for index in data_blocks(reading):
+            for index in filled_blocks(reading):
                 offset, left = index * BLOCK, min(BLOCK, size - index * BLOCK)
                 while left > 0:
                     copied = os.copy_file_range(reading, writing, left, offset, offset)

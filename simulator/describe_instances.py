@@ -59,8 +59,6 @@ def _describe_instances(response: InstanceResponse) -> tuple[int, dict[str, str]
     return 200, {"Content-Type": "text/xml"}, body
 
 
-# Filters
-
 _ATTRIBUTES: dict[str, Callable[[Instance], Any]] = {
     "architecture": lambda i: i.architecture,
     "availability-zone": lambda i: i.placement.zone,
@@ -114,9 +112,6 @@ def _tags(instance: Instance) -> dict[str, str]:
 def _profile(instance: Instance) -> Any:
     association = instance.ec2_backend.iam_instance_profile_associations.get(instance.id)
     return association.iam_instance_profile if association else None
-
-
-# XML
 
 
 def _element(name: str, value: Any) -> str:

@@ -19,7 +19,7 @@ from moto.ec2.models.elastic_block_store import EBSBackend, Snapshot, Volume
 
 from holdfast.errors import NotFoundError
 from simulator import kms
-from simulator.blocks import BLOCK, BlockFiles, BlockMap, copy_sparse, data_blocks, read_block
+from simulator.blocks import BLOCK, BlockFiles, BlockMap, copy_sparse, filled_blocks, read_block
 from simulator.clock import VirtualClock
 from simulator.patches import Patches
 from simulator.world import BlockStorage
@@ -109,8 +109,6 @@ class ElasticBlockStore:
         self._images = directory / "volumes"
         self._writing = threading.Lock()
 
-    # Guests
-
     def write_blocks(self, volume_id: str, index: int, content: bytes) -> None:
         """A guest writes ``content`` (whole blocks) from block ``index`` on."""
         volume = self.volume(volume_id)
@@ -142,7 +140,7 @@ class ElasticBlockStore:
         self._check_fits(volume, path)
         blocks, present, changed = disk(volume).blocks, set(), 0
         with path.open("rb") as image:
-            for index in data_blocks(image.fileno()):
+            for index in filled_blocks(image.fileno()):
                 present.add(index)
                 content = read_block(image.fileno(), index)
                 old = blocks[index]
@@ -162,8 +160,6 @@ class ElasticBlockStore:
         blocks = disk(volume).blocks
         for index, ref in self.files.add_image(copy):
             blocks[index] = ref
-
-    # Looking from outside
 
     def volume(self, volume_id: str) -> Volume:
         """A volume of any account and Region. Raises NotFoundError."""

@@ -91,8 +91,6 @@ class EbsDirect:
                 return self._list_changed(account, region, snapshot_id, query)
         raise EbsRefusal("ResourceNotFoundException", "SNAPSHOT_NOT_FOUND", f"there is no {method} {path}")
 
-    # Reading
-
     def _get_block(self, account: str, region: str, snapshot_id: str, index: int, token: str) -> Answer:
         content = self._readable(account, region, snapshot_id)
         if not self._is_block_token(token, snapshot_id, index):
@@ -169,8 +167,6 @@ class EbsDirect:
             start = int(opened.rpartition("|")[2])
         every = self._store.settings.empty_page_every
         return _Page(name, start, 0 if every and next(self._lists) % every == 0 else limit)
-
-    # Writing
 
     def _start(self, account: str, region: str, request: dict[str, Any]) -> Answer:
         backend = ec2_backends[account][region]
@@ -295,8 +291,6 @@ class EbsDirect:
             content.completes_at = now + timedelta(seconds=self._store.settings.snapshot_seconds)
             content.written = {}
         return _json(202, {"Status": content.state(now)})
-
-    # Rules in common
 
     def _readable(self, account: str, region: str, snapshot_id: str) -> Frozen:
         snapshot = find_readable(account, region, snapshot_id)

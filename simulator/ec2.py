@@ -75,9 +75,6 @@ def _once(create: Callable[[Any], ActionResult], kind: str) -> Callable[[Any], A
     return call
 
 
-# Volumes
-
-
 def _install_volumes() -> None:
     original = vars(EBSBackend)["create_volume"]
 
@@ -154,9 +151,6 @@ def _install_volumes() -> None:
     _patches.set(VolumeResponse, "get_ebs_default_kms_key_id", get_ebs_default_kms_key_id)
 
 
-# Images
-
-
 def register_image(backend: Any, name: str, mappings: list[dict[str, Any]], **attributes: Any) -> Ami:
     """An image whose disks are those of ``mappings``; ``attributes`` are those of moto's Ami."""
     image = Ami(backend, random_ami_id(), name=name, root_device_type="ebs", **attributes)
@@ -230,9 +224,6 @@ def _install_images() -> None:
     _patches.set(Ami, "block_device_mappings", property(mappings))
     _patches.set(AmisResponse, "register_image", register)
     _patches.set(AmiBackend, "create_image", create_image)
-
-
-# Instances
 
 
 def _install_instances() -> None:

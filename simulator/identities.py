@@ -12,9 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import boto3
-import botocore.session
 import moto.iam.models
-from botocore.loaders import create_loader
 from moto.iam.models import iam_backends
 from moto.sts.models import sts_backends
 
@@ -23,9 +21,6 @@ from simulator.patches import Patches
 
 PARTITION = "aws"
 OPERATOR = "Operator"
-
-# Parsing the service models is most of what a client costs; they never change.
-_loader = create_loader()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +118,11 @@ class Identities:
 
 def session_for(identity: Identity, region: str) -> boto3.Session:
     """A boto3 session that signs as ``identity``."""
-    core = botocore.session.Session()
-    core.register_component("data_loader", _loader)
     return boto3.Session(
         aws_access_key_id=identity.access_key,
         aws_secret_access_key=identity.secret,
         aws_session_token=identity.token or None,
         region_name=region,
-        botocore_session=core,
     )
 
 
@@ -138,8 +130,7 @@ _patches = Patches()
 
 
 def install(simulator: Any) -> None:
-    """Let moto find the account of an access key at once, and all sessions share the service models."""
-    _patches.set(botocore.session, "create_loader", lambda *_: _loader)
+    """Let moto find the account of an access key without searching all accounts."""
     original = moto.iam.models.get_account_id_from
 
     def get_account_id_from(access_key: str) -> str:
@@ -150,5 +141,5 @@ def install(simulator: Any) -> None:
 
 
 def uninstall() -> None:
-    """Give moto and botocore their own ways back."""
+    """Give moto its own search back."""
     _patches.undo()

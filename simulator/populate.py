@@ -51,9 +51,6 @@ def derived_id(prefix: str, *names: str) -> str:
     return f"{prefix}-{hashlib.sha256('/'.join(names).encode()).hexdigest()[:17]}"
 
 
-# Organization
-
-
 def _build_organization(world: World, organization: Organization) -> None:
     backend: Any = organizations_backends[organization.management_account]["aws"]
     with _fixed("moto.organizations.utils.make_random_org_id", organization.id):
@@ -106,9 +103,6 @@ def _fixed(function: str, value: str) -> Iterator[None]:
         yield
 
 
-# Keys
-
-
 def _build_key(simulator: Any, key: Key) -> None:
     client = simulator.session(key.account, key.region).client("kms")
     key_id = client.create_key(Description=key.alias)["KeyMetadata"]["KeyId"]
@@ -120,9 +114,6 @@ def _build_key(simulator: Any, key: Key) -> None:
         client.disable_key(KeyId=key_id)
     elif key.state == "PendingDeletion":
         client.schedule_key_deletion(KeyId=key_id, PendingWindowInDays=30)
-
-
-# Instances
 
 
 def default_image(account: str, region: str, platform: str, architecture: str) -> str:

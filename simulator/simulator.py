@@ -137,13 +137,9 @@ class Simulator:
             populate.build(self)
             self.save()
 
-    # Who calls
-
     def session(self, account: str, region: str, role: str | None = None) -> boto3.Session:
         """A boto3 session as ``role`` of ``account``; without one as its operator, who may do everything."""
         return self.identities.session(account, region, role)
-
-    # The way of a request
 
     def answer(self, call: Call, work: Callable[[], Answer], content_type: str = "") -> Answer:
         """Take ``call`` through counting, guards and faults to ``work``.
@@ -191,13 +187,9 @@ class Simulator:
         """The URL under which every service answers other programs on 127.0.0.1."""
         return self.server.url
 
-    # Time
-
     def advance_to(self, instant: datetime) -> None:
         """Let virtual time pass; what is due on the way happens."""
         self.clock.advance_to(instant)
-
-    # Life
 
     def save(self) -> None:
         """Write the whole state to the directory, atomically."""

@@ -148,9 +148,6 @@ def test_passing_trouble_is_not_noticed(aws: Simulator, reader: EbsSnapshotReade
     aws.faults.clear()
 
 
-# Objects
-
-
 @pytest.fixture
 def store(aws: Simulator, request: pytest.FixtureRequest) -> S3ObjectStore:
     prefix = f"test-{abs(hash(request.node.name))}/"

@@ -96,9 +96,6 @@ def test_deleting_an_object_deletes_its_file_and_empty_folders(aws: Simulator, s
     assert not (aws.directory / "buckets" / BUCKET / "deep").exists()
 
 
-# Keys
-
-
 hostile = st.text(
     st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\\"), min_size=1, max_size=40
 )
@@ -150,9 +147,6 @@ def test_a_key_may_be_the_folder_of_another(s3: Any):
     assert contents == [b"inside", b"outside", b"file", b"within"]
 
 
-# Versions and locks
-
-
 def test_versions_keep_their_content_and_come_back_when_the_marker_goes(aws: Simulator, s3: Any):
     first = s3.put_object(Bucket="versioned", Key="v", Body=b"1")["VersionId"]
     second = s3.put_object(Bucket="versioned", Key="v", Body=b"2")["VersionId"]
@@ -190,9 +184,6 @@ def test_a_compliance_lock_is_never_loosened_and_protects_its_version(aws: Simul
     s3.put_object_retention(**target, Retention=longer)
     aws.clock.advance(12 * 86_400)
     s3.delete_object(**target)
-
-
-# Conditions and checksums
 
 
 def test_an_object_is_created_once_and_replaced_only_with_its_etag(s3: Any):

@@ -158,9 +158,6 @@ def test_page_tokens_expire_and_belong_to_their_listing(aws: Simulator, ebs: Any
     assert refusal(error) == ("ValidationException", "INVALID_PAGE_TOKEN")
 
 
-# Writing
-
-
 def test_a_snapshot_written_block_by_block_holds_them_and_confirms_the_aggregate(aws: Simulator, ebs: Any):
     written = {5: block(1), 2: block(2), 2047: bytes(BLOCK)}
     snapshot = ebs.start_snapshot(VolumeSize=1, Description="made", Tags=[{"Key": "k", "Value": "v"}])

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.blocks import BLOCK, PAGE, BlockFiles, BlockMap, copy_sparse, data_blocks
+from simulator.blocks import BLOCK, PAGE, BlockFiles, BlockMap, copy_sparse, filled_blocks
 
 indexes = st.integers(0, 3 * PAGE)
 writes = st.lists(st.tuples(indexes, st.integers(0, 3)), max_size=40)
@@ -93,5 +93,5 @@ def test_a_sparse_copy_is_equal_and_keeps_its_holes(tmp_path: Path):
     copy_sparse(image, copy)
     assert copy.read_bytes() == image.read_bytes()
     descriptor = os.open(copy, os.O_RDONLY)
-    assert list(data_blocks(descriptor)) == [5]
+    assert list(filled_blocks(descriptor)) == [5]
     os.close(descriptor)

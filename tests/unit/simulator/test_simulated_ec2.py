@@ -73,9 +73,6 @@ def encrypted_snapshot(aws: Simulator, alias: str | None) -> str:
     return take_snapshot(aws, volume["VolumeId"])
 
 
-# Instances as the world describes them
-
-
 def test_an_instance_has_its_disks_tags_user_data_and_address(aws: Simulator, ec2: Any):
     described = the_instance(ec2)
     assert list(disks(ec2)) == ["/dev/xvda", "/dev/sdf", "/dev/sdg"]
@@ -121,9 +118,6 @@ def test_instances_are_listed_in_pages(aws: Simulator, tmp_path_factory: pytest.
     ids = [item["InstanceId"] for page in pages for r in page["Reservations"] for item in r["Instances"]]
     assert [len(page["Reservations"]) for page in pages] == [5, 5, 2]
     assert len(set(ids)) == 12
-
-
-# Snapshots
 
 
 def test_all_volumes_of_an_instance_are_taken_at_one_instant_with_tags(aws: Simulator, ec2: Any):
@@ -212,9 +206,6 @@ def test_snapshots_under_the_default_key_cannot_be_shared(aws: Simulator, ec2: A
     assert code(error) == "OperationNotPermitted"
 
 
-# Copies
-
-
 def test_a_copy_in_another_region_holds_the_same_blocks_encrypted_or_not(aws: Simulator, ec2: Any):
     there = client(aws, "ec2", PROD, SECOND_REGION)
     source = encrypted_snapshot(aws, "mine")
@@ -243,9 +234,6 @@ def test_a_shared_snapshot_is_copied_only_when_its_key_is_shared_too(aws: Simula
         else:
             copy = theirs.copy_snapshot(SourceRegion=REGION, SourceSnapshotId=source, KmsKeyId="alias/theirs")
             assert aws.ebs.snapshot(copy["SnapshotId"]).owner_id == OTHER
-
-
-# What is made from snapshots
 
 
 def test_a_volume_from_a_snapshot_holds_its_blocks_and_writes_do_not_reach_back(aws: Simulator, ec2: Any):

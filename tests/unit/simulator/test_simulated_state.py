@@ -221,9 +221,6 @@ def test_what_s3_knows_of_an_object_lies_beside_the_bucket(tmp_path: Path):
     assert [(entry["key"], entry["metadata"]["x-amz-meta-colour"]) for entry in described] == [("k", "red")]
 
 
-# One at a time, and only what is there
-
-
 def test_a_second_process_is_kept_out(tmp_path: Path):
     path = [str(ROOT), str(ROOT / "layers" / "core" / "python")]
     source = f"""
