@@ -131,8 +131,7 @@ def play_instance(world: SessionWorld, item: Event) -> None:
             ended["committed"] = play_backup(world, item, taken)
     except Failed as failed:
         ended["error"] = failed.output
-    state = step(ConcludeInstance, conclude_instance, {**item, **ended}, world)["state"]
-    if state in ("Success", "Warning"):
+    if step(ConcludeInstance, conclude_instance, {**item, **ended}, world)["retain"]:
         try:
             step(ApplyRetention, apply_retention, item, world)
         except Failed as failed:

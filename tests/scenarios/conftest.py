@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ import pytest
 
 import simulator
 from holdfast.bootstrap import Services, World
-from holdfast.model.blocks import BLOCK_SIZE
+from holdfast.model.blocks import BLOCK_SIZE, SEGMENT_BLOCKS
 from holdfast.model.configuration import Configuration
 from holdfast.model.session import Outcome, Session
 from holdfast.repository.manifest import PointManifest
@@ -145,6 +144,15 @@ def block(seed: str) -> bytes:
     return hashlib.sha256(seed.encode()).digest() * (BLOCK_SIZE // 32)
 
 
+def held_digest(blocks: dict[int, bytes]) -> str:
+    """SHA-256 over index and content of every block that is not zero."""
+    digest = hashlib.sha256()
+    for index in sorted(blocks):
+        if any(blocks[index]):
+            digest.update(index.to_bytes(8, "big") + blocks[index])
+    return digest.hexdigest()
+
+
 class Installation:
     """What a scenario does with a deployed installation, and what it looks at."""
 
@@ -210,17 +218,32 @@ class Installation:
     def stored_sha256(self, manifest: PointManifest, volume_id: str) -> str:
         """SHA-256 of the whole volume as the repository gives it back."""
         volume = next(one for one in manifest.volumes if one.volume_id == volume_id)
-        digest, zero, repository = hashlib.sha256(), bytes(BLOCK_SIZE), self.repository
-        blocks: dict[int, bytes] = {}
-        for number, ref in enumerate(volume.segments):
-            if ref is not None:
-                held = repository.load_map(ref, number * 32_768).blocks(
-                    number * 32_768, (number + 1) * 32_768
-                )
-                blocks |= dict(repository.read_blocks(held, ref.epoch))
+        digest, zero, blocks = hashlib.sha256(), bytes(BLOCK_SIZE), self._stored(manifest, volume_id)
         for index in range(volume.size_bytes // BLOCK_SIZE):
             digest.update(blocks.get(index, zero))
         return digest.hexdigest()
+
+    def on_volumes(self, name: str, region: str = HUB) -> dict[str, str]:
+        """A digest of what each volume of an instance holds now."""
+        held = {one: self.sim.ebs.volume_content(one) for one in self.volumes(name, region=region).values()}
+        return {
+            one: held_digest({index: content.block(index) or b"" for index in content.allocated()})
+            for one, content in held.items()
+        }
+
+    def in_repository(self, manifest: PointManifest) -> dict[str, str]:
+        """The same digests of what a backup gives back."""
+        return {one.volume_id: held_digest(self._stored(manifest, one.volume_id)) for one in manifest.volumes}
+
+    def _stored(self, manifest: PointManifest, volume_id: str) -> dict[int, bytes]:
+        volume = next(one for one in manifest.volumes if one.volume_id == volume_id)
+        repository, blocks = self.repository, dict[int, bytes]()
+        for number, ref in enumerate(volume.segments):
+            if ref is not None:
+                first = number * SEGMENT_BLOCKS
+                held = repository.load_map(ref, first).blocks(first, first + SEGMENT_BLOCKS)
+                blocks |= dict(repository.read_blocks(held, ref.epoch))
+        return blocks
 
     def executions(self, machine: str) -> list[Any]:
         return [one for one in self.sim.executions.all() if f":execution:{machine}:" in one.execution_arn]
@@ -258,7 +281,3 @@ def installation(deployed: tuple[Path, Settings], tmp_path: Path) -> Iterator[In
     with ExitStack() as stack:
         sim = stack.enter_context(simulator.open(tmp_path / "aws"))
         yield Installation(sim, settings)
-
-
-def dumped(value: Any) -> str:
-    return json.dumps(value, default=str, indent=1)

@@ -46,15 +46,15 @@ def test_a_schedule_becomes_snapshots_backups_and_a_mail_in_every_region(install
 
     for index in (5, 1, 3_000):
         installation.sim.ebs.write_blocks(volumes["/dev/sdb"], index, block(f"changed {index}"))
-    after = {one: installation.sim.ebs.volume_content(one).sha256() for one in volumes.values()}
+    after = installation.on_volumes("web")
     reads = installation.sim.requests["ebs:GetSnapshotBlock"]
     installation.run_until(17)
 
     first, second = installation.manifests("web")
     assert second.full is False
     assert installation.sim.requests["ebs:GetSnapshotBlock"] - reads == 3
-    assert {one: installation.stored_sha256(second, one) for one in volumes.values()} == after
-    assert {one: installation.stored_sha256(first, one) for one in volumes.values()} == before
+    assert installation.in_repository(second) == after
+    assert installation.in_repository(first) != after
     kept = sorted({f"{one['StartTime']:%H}" for one in installation.snapshots()})
     assert kept == ["12", "17"]
     assert installation.repository.check(read_data=True).damages == ()
@@ -147,9 +147,7 @@ def test_a_terminated_instance_fails_alone_and_its_points_stay(installation: Ins
 
 def test_sandboxes_that_die_and_answers_that_are_lost_change_nothing(installation: Installation):
     write_guests(installation)
-    expected = {
-        one: installation.sim.ebs.volume_content(one).sha256() for one in installation.volumes("web").values()
-    }
+    expected = installation.on_volumes("web")
     installation.sim.faults.add(
         Fault(call="ec2:CreateSnapshots", effect="lost", nth=1),
         Fault(call="ec2:CreateTags", effect="crash", nth=2),
@@ -162,7 +160,7 @@ def test_sandboxes_that_die_and_answers_that_are_lost_change_nothing(installatio
     assert installation.outcomes(session)["web"].problems == ()
     (manifest,) = installation.manifests("web")
     assert session.state is State.SUCCESS
-    assert {one: installation.stored_sha256(manifest, one) for one in expected} == expected
+    assert installation.in_repository(manifest) == expected
     assert len(installation.snapshots()) == 3
 
 
@@ -170,13 +168,9 @@ def test_a_corrupted_block_is_read_again(installation: Installation):
     write_guests(installation)
     installation.sim.faults.add(Fault(call="ebs:GetSnapshotBlock", effect="corrupt", nth=3))
     installation.run_until(7)
-    volume_id = installation.volumes("web")["/dev/xvda"]
     (manifest,) = installation.manifests("web")
     assert installation.sessions()[0].state is State.SUCCESS
-    assert (
-        installation.stored_sha256(manifest, volume_id)
-        == installation.sim.ebs.volume_content(volume_id).sha256()
-    )
+    assert installation.in_repository(manifest) == installation.on_volumes("web")
 
 
 def test_a_snapshot_that_ends_in_error_is_never_offered_and_the_next_session_is_whole(
@@ -213,24 +207,11 @@ def test_a_region_that_is_down_stops_no_other(installation: Installation):
     assert WEST in session.problems[0].message
 
 
-def shas(installation: Installation, name: str) -> dict[str, str]:
-    """What is on the volumes of an instance now."""
-    return {
-        one: installation.sim.ebs.volume_content(one).sha256() for one in installation.volumes(name).values()
-    }
-
-
-def restored(installation: Installation, name: str) -> dict[str, str]:
-    """What the newest backup gives back."""
-    manifest = installation.manifests(name)[-1]
-    return {one.volume_id: installation.stored_sha256(manifest, one.volume_id) for one in manifest.volumes}
-
-
 def test_a_worker_whose_time_runs_out_goes_on_from_its_cursor(installation: Installation):
     volume_id = installation.volumes("db")["/dev/xvda"]
     for index in range(0, 400, 2):
         installation.sim.ebs.write_blocks(volume_id, index, block(f"{index}"))
-    expected = shas(installation, "db")
+    expected = installation.on_volumes("db")
     installation.sim.faults.add(
         Fault(call="ebs:GetSnapshotBlock", effect="delay", nth=120, seconds=845, account=SHOP)
     )
@@ -238,14 +219,14 @@ def test_a_worker_whose_time_runs_out_goes_on_from_its_cursor(installation: Inst
     (session,) = installation.sessions()
     outcome = installation.outcomes(session)["db"]
     assert (outcome.state, outcome.problems) == (State.SUCCESS, ())
-    assert restored(installation, "db") == expected
+    assert installation.in_repository(installation.manifests("db")[-1]) == expected
     assert outcome.blocks_read == 200
     assert installation.sim.requests["lambda:Invoke"] > 0
 
 
 def test_tokens_that_expire_are_renewed(installation: Installation):
     write_guests(installation)
-    expected = shas(installation, "web")
+    expected = installation.on_volumes("web")
     installation.sim.faults.add(
         Fault(call="ec2:DescribeSnapshots", effect="expired", every=2, times=3),
         Fault(call="ebs:GetSnapshotBlock", effect="expired", nth=3),
@@ -253,7 +234,7 @@ def test_tokens_that_expire_are_renewed(installation: Installation):
     )
     installation.run_until(7)
     assert installation.sessions()[0].state is State.SUCCESS
-    assert restored(installation, "web") == expected
+    assert installation.in_repository(installation.manifests("web")[-1]) == expected
 
 
 def test_a_disabled_key_of_the_repository_fails_backups_by_its_name_and_keeps_snapshots(
@@ -270,11 +251,11 @@ def test_a_disabled_key_of_the_repository_fails_backups_by_its_name_and_keeps_sn
     assert {outcome.problems[0].code for outcome in failed.values()} == {"KeyUnavailable"}
     assert {outcome.kinds for outcome in failed.values()} == {("snapshot",)}
     kms.enable_key(KeyId=alias["TargetKeyId"])
-    expected = shas(installation, "web")
+    expected = installation.on_volumes("web")
     installation.run_until(24 + 7)
     again = installation.sessions()[-1]
     assert again.state is State.SUCCESS
-    assert restored(installation, "web") == expected
+    assert installation.in_repository(installation.manifests("web")[-1]) == expected
 
 
 def test_a_snapshot_that_ebs_fails_takes_its_set_with_it_and_no_other(installation: Installation):
@@ -299,4 +280,4 @@ def test_a_snapshot_that_ebs_fails_takes_its_set_with_it_and_no_other(installati
     assert (session.attempt, outcomes["web"].state) == (1, State.SUCCESS)
     assert failing[0] not in {one["SnapshotId"] for one in installation.snapshots()}
     assert len(installation.snapshots()) == 3
-    assert restored(installation, "web") == shas(installation, "web")
+    assert installation.in_repository(installation.manifests("web")[-1]) == installation.on_volumes("web")

@@ -14,7 +14,7 @@ from holdfast.operations.conclude_session import ConcludeSession, conclude_sessi
 from holdfast.operations.report_cell import ReportCell, report_cell
 from holdfast.operations.start_cell import StartCell, start_cell
 from tests.session_play import play
-from tests.session_world import ACCOUNT, POLICY, REGION, START, SessionWorld, configured
+from tests.session_world import ACCOUNT, POLICY, REGION, START, MemoryOrganization, SessionWorld, configured
 
 TOPIC = "arn:aws:sns:eu-central-1:999999999999:results"
 OPERATORS = {"sender": "holdfast@example.com", "recipients": ["ops@example.com"], "topic_arn": TOPIC}
@@ -223,6 +223,15 @@ def test_no_metric_is_counted_twice_by_retries():
     failing(world)
     play(world)
     assert [metrics["InstancesFailed"] for _, metrics in world.metrics] == [1]
+
+
+def test_a_scope_without_any_account_is_a_warning():
+    company = {"name": "company", "management_role": "arn:aws:iam::777777777777:role/HoldfastOrganization"}
+    world = SessionWorld(configured(source={"organization": "company"}, organizations=[company]))
+    world.organizations["company"] = MemoryOrganization({"r-ab12": ([], [])})
+    concluded = play(world)
+    (problem,) = world.catalog.read_session(concluded["session_id"]).problems
+    assert (concluded["state"], problem.code) == ("Warning", "EmptyScope")
 
 
 def test_a_session_without_any_instance_succeeds():

@@ -194,6 +194,28 @@ def test_a_backup_that_fails_keeps_the_snapshot_and_is_told_as_failed():
     assert_invariants(world)
 
 
+def test_snapshots_do_not_pile_up_while_backups_fail_and_the_base_stays():
+    world, troubled, _ = a_world()
+    play(world)
+    base = set(there(world).snapshots)
+    only_for(world, troubled, KeyUnavailableError("The key is disabled.", resource=KEY))
+    for volume in world.volumes(troubled):
+        world.disks[volume.volume_id][7] = block("changed")
+    states = [play_outcomes(world, at=START + timedelta(days=day))[troubled].state for day in range(1, 8)]
+    mine = [
+        one
+        for one in there(world).snapshots.values()
+        if one.volume_id == world.volumes(troubled)[0].volume_id
+    ]
+    assert set(states) == {State.FAILED}
+    assert len(mine) == 3
+    assert base & {one.snapshot_id for one in mine}
+    world.ebs.on_read = lambda snapshot_id, index: None
+    healed = play_outcomes(world, at=START + timedelta(days=8))[troubled]
+    assert (healed.state, healed.full) == (State.SUCCESS, False)
+    assert_invariants(world)
+
+
 def test_a_checksum_that_never_matches_fails_the_instance_as_an_integrity_error():
     world, troubled, healthy = a_world()
     only_for(world, troubled, ChecksumError("The block does not match its checksum."))

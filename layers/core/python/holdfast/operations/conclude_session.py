@@ -158,6 +158,16 @@ def _judged(
     problems = list(_merged(regions))
     if request.error:
         problems.insert(0, request.error.problem(resource=request.policy))
+    elif not scope.get("accounts"):
+        problems.append(
+            Problem(
+                code="EmptyScope",
+                message="The policy's scope has no account, so nothing was protected.",
+                resource=request.policy,
+                remedy="Correct `source` of the policy: its units, and the exclusions.",
+                severity=State.WARNING,
+            )
+        )
     problems += _not_found(policy, outcomes)
     if len(problems) > MOST_PROBLEMS:
         more = f"{len(problems) - MOST_PROBLEMS} more problems are not kept in this record."
