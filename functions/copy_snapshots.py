@@ -1,7 +1,7 @@
 """Copy a set of snapshots to another Region or account, step by step, until all copies are completed.
 
 Trigger: manual snapshot machine, polled by a Wait state.
-Event: {"point_id", "account", "region", "role": "", "snapshots": {"vol-...": "snap-..."},
+Event: {"point_id", "instance_id", "account", "region", "role": "", "snapshots": {"vol-...": "snap-..."},
 "target": {"region", "account", "role", "kms_key_arn"}, "tags": {...}}
 Response: {"done": true, "copies": {"vol-...": "snap-..."}}; `done` is false while sources or copies are
 pending.

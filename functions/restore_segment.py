@@ -2,10 +2,10 @@
 
 Trigger: Distributed Map over the items of plan_restore; again with what it returned while `done` is
 false.
-Event: {"restore_id", "repository": "main", "target": {...}, "snapshot_id": "snap-...", "segment": {...},
-"cursor": 0, "blocks_written": 0}
-Response: the event with {"done": true, "cursor": 32768, "blocks_written": 1234}; `done` is false when its
-time ran out.
+Event: {"restore_id", "repository": "main", "account", "region", "snapshot_id": "snap-...", "segment": 0,
+"ref": {...} (its map), "cursor": 0, "blocks_written": 0}
+Response: the event with {"done": true, "cursor": 42, "blocks_written": 1234}; `done` is false when its time
+ran out, and the cursor tells the next one where to go on.
 Touches: s3:GetObject (repository), kms:Decrypt (its key), secretsmanager:GetSecretValue (its password);
 sts:AssumeRole, ebs:PutSnapshotBlock under the restore role.
 Retry: begins at its cursor; writing a block again is harmless.

@@ -4,7 +4,7 @@ Trigger: an operator: the Test button of the console, or `holdfast snapshot i-..
 Event: {"instance_id": "i-0123456789abcdef0", "region": "eu-central-1", "role": "production" (name in the
 configuration; or "organization" and "account"), "keep_days": 14 (or null: until removed), "tags":
 {"reason": "before upgrade"}, "copy_to": null or {"region": "eu-west-1", "account": "", "role": "",
-"kms_key_arn": ""}, "request_id": "" (the same id takes one snapshot)}
+"kms_key_arn": ""}, "request_id": "" (the same id takes one snapshot, also days later)}
 Response: {"point_id": "20261122T101500Z-1f0e4c2a9b7d", "snapshots": {"vol-...": "snap-..."}, "copying":
 false, "warnings": []}
 Touches: sts:AssumeRole, ec2:DescribeInstances, DescribeInstanceAttribute, DescribeVolumes,

@@ -58,7 +58,7 @@ def test_the_latest_point_is_restored_without_a_wish(holdfast: Command, aws: Any
     aws.outputs["restore"] = {"finished": True}
     add(aws, "p1")
     add(aws, "p2", hours=1)
-    ended = holdfast(*volume("--yes"))
+    ended = holdfast(*volume("--yes", "--reason", "drill"))
     assert (ended.code, ended.result) == (0, {"finished": True})
     ((machine, name, event, region),) = aws.started
     assert (machine, region) == ("restore", REGION)
@@ -70,6 +70,7 @@ def test_the_latest_point_is_restored_without_a_wish(holdfast: Command, aws: Any
         "repository": "main",
         "source_account": ACCOUNT,
         "volume_ids": [],
+        "reason": "drill",
         "target": {
             "account": ACCOUNT,
             "region": REGION,

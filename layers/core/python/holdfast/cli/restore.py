@@ -38,6 +38,7 @@ Account = Annotated[
     str, typer.Option("--account", help="Target account; default: the account of the source.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the execution.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done.")]
 
 
@@ -102,6 +103,7 @@ def volume(
     ] = False,
     kms_key: KeyArn = "",
     tag: Tags = [],  # noqa: B006
+    reason: Reason = "",
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -115,7 +117,7 @@ def volume(
     if encrypted or kms_key:
         target["encrypted"] = True
     request = _request(cli, "volume", instance, point, account, target)
-    _run(cli, {**request, "volume_ids": volume}, dry_run=dry_run, yes=yes)
+    _run(cli, {**request, "volume_ids": volume, "reason": reason}, dry_run=dry_run, yes=yes)
 
 
 @app.command()
@@ -135,6 +137,7 @@ def instance(
     ] = False,
     kms_key: KeyArn = "",
     tag: Tags = [],  # noqa: B006
+    reason: Reason = "",
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -153,7 +156,7 @@ def instance(
         "no_instance_profile": instance_profile == "none",
     }
     request = _request(cli, "instance", instance, point, account, target)
-    _run(cli, {**request, "instance": settings}, dry_run=dry_run, yes=yes)
+    _run(cli, {**request, "instance": settings, "reason": reason}, dry_run=dry_run, yes=yes)
 
 
 def _point_name(repository: Repository, instance_id: str, point_id: str) -> PointName:
