@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import cold_start, data_plane, incremental, memory, requests
+from benchmarks import api_requests, cold_start, data_plane, incremental, memory
 
 GOALS = {
     "cold_start": 0.5,
@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--blocks", type=int, default=640, help="blocks of 512 KiB in each round")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     options = parser.parse_args()
-    results = cold_start.main() | incremental.main() | memory.main() | requests.main()
+    results = cold_start.main() | incremental.main() | memory.main() | api_requests.main()
     results |= data_plane.main(options.blocks, options.rounds)
     missed = [name for name, most in GOALS.items() if results[name] > most]
     missed += ["restore_speedup"] if results["restore_speedup"] < 1.6 else []

@@ -78,7 +78,7 @@ def main() -> dict[str, float]:
         worst_read, worst_written = max(worst_read, read), max(worst_written, written)
         print(
             f"incremental, {fraction:.1%} of 16 GiB changed, {counts.blocks_stored} blocks: read {read:.3f}, "
-            f"wrote {written:.3f} of what changed (map {outcome.ref.size / changed:.3f}; goal 1.10)"
+            f"wrote {written:.3f} of what changed (map {outcome.ref.size / changed:.3f}; goal: 1.10)"
         )
     return {"incremental_read": worst_read, "incremental_written": worst_written}
 

@@ -33,7 +33,7 @@ DEFAULT_TIMEOUTS: Final = Timeouts()
 BACKOFF_FIRST: Final = 0.1
 BACKOFF_LIMIT: Final = 20.0
 STALE_AFTER: Final = 15.0
-"""Seconds after which an idle connection is not reused: EBS and S3 close theirs at about twenty."""
+"""Seconds after which an idle connection is not reused: servers close theirs without a word."""
 
 
 class CredentialSource(Protocol):
