@@ -53,10 +53,12 @@ def _table(result: Any) -> str:
 
     rows = _rows(result)
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(*columns)
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")  # an id that is cut off cannot be pasted
     for row in rows:
         table.add_row(*[Text(_scalar(row.get(column))) for column in columns])
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip("\n")
