@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # Nothing is lost between the operator and the simulator, so checksums of assets would only take time.
 _CONFIG = Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
 
+_client_classes: dict[str, Any] = {}
+
 
 class Control:
     """The control plane of one world; ``simulator.control``. ``refused``: why roles could not be assumed."""
@@ -126,12 +128,11 @@ def install(simulator: Simulator) -> None:
 
 def _reuse_client_classes(patches: Patches) -> None:
     """Make each service's client class once: it is most of what a client costs, and worlds make hundreds."""
-    made: dict[str, Any] = {}
 
     def create(creator: ClientCreator, service_name: str, service_model: Any) -> Any:
-        if service_name not in made:
-            made[service_name] = original(creator, service_name, service_model)
-        return made[service_name]
+        if service_name not in _client_classes:
+            _client_classes[service_name] = original(creator, service_name, service_model)
+        return _client_classes[service_name]
 
     original = patches.set(ClientCreator, "_create_client_class", create)
 
