@@ -488,3 +488,21 @@ def test_only_the_last_failed_attempt_releases_the_snapshot(attempt: int, marked
     step(ConcludeInstance, conclude_instance, {**complete, **ended}, world)
     (left,) = there(world).snapshots.values()
     assert (names.IN_USE in left.tags) is marked
+
+
+def test_a_backup_that_a_later_one_has_overtaken_does_not_take_the_base_from_it():
+    world, instance_id = a_world()
+    slow = ready(world, instance_id)
+    plan, items = planned(world, slow)
+    write(world, disk(world, instance_id), {9: "later"})
+    play(world, HOURS_17)
+    later = base_tags(world)
+    for item in items:
+        move(world, slow, plan, item)
+    step(CommitBackup, commit_backup, {**slow, **plan}, world)
+    assert base_tags(world) == later
+    assert len(list(world.repository(REPOSITORY).list_points(instance_id))) == 2
+    world.ebs.reads.clear()
+    play(world, START + timedelta(days=1))
+    assert world.ebs.reads == []
+    assert content(world, newest(world, instance_id)) == world.disks[disk(world, instance_id)]

@@ -137,18 +137,25 @@ def _configuration(request: CommitBackup, services: Services) -> InstanceConfigu
 def _move_base(request: CommitBackup, services: Services) -> list[str]:
     """Mark the snapshots that the next backup compares with; release those of the last backup here.
 
-    The backup stands without it, so a refusal is a warning: the next backup reads more, nothing is lost.
+    A session that a later one has overtaken moves nothing: the next backup builds on the later one. The
+    backup stands without this, so a refusal is a warning: the next backup reads more, nothing is lost.
     """
     policy = schedule_policy(services.configuration, request.policy)
     spoke = services.spoke(request.policy, request.account, request.region)
     ours = {names.INSTALLATION: services.settings.installation, names.INSTANCE: request.instance_id}
     own = {one.snapshot_id for one in request.snapshots}
+    overtaken = any(
+        point.repository == request.repository and point.complete and point.point_id > request.point_id
+        for point in services.catalog.points(request.instance_id, Kind.BACKUP)
+    )
     try:
-        if keeps_cbt_base(policy):
+        if keeps_cbt_base(policy) and not overtaken:
             for snapshot_id in sorted(own):
                 spoke.tag_snapshot(snapshot_id, {names.BASE: request.repository})
         for snapshot_id in sorted(own):
             spoke.untag_snapshot(snapshot_id, [names.IN_USE])
+        if overtaken:
+            return []
         for one in spoke.find_snapshots({**ours, names.BASE: request.repository}):
             if one.snapshot_id not in own:
                 spoke.untag_snapshot(one.snapshot_id, [names.BASE])
