@@ -464,3 +464,32 @@ def test_an_account_that_cannot_be_read_forgets_no_restore_point():
     with pytest.raises(AccessDeniedError):
         retain(world, instance_id)
     assert list(world.catalog.points(instance_id, Kind.SNAPSHOT)) == [point]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_second_whole_set_of_a_restore_point_goes_a_day_later_and_the_point_is_judged(known: bool):
+    world, instance_id = a_world(repository="")
+    play(world, hour(7))
+    (point,) = world.catalog.points(instance_id)
+    first = list(there(world).snapshots.values())
+    for number, one in enumerate(first):
+        twin = Snapshot(
+            f"snap-{number + 0xF000:017x}",
+            one.volume_id,
+            "completed",
+            one.started_at + timedelta(minutes=5),
+            one.size_bytes,
+            {**one.tags, names.SET: "another"},
+        )
+        there(world).snapshots[twin.snapshot_id] = twin
+    twins = {one.volume_id: one.snapshot_id for one in there(world).snapshots.values()}
+    if known:
+        world.catalog.add_point(point.model_copy(update={"snapshot_ids": twins}))
+    chosen = set(twins.values() if known else point.snapshot_ids.values())
+    retain_at(world, instance_id, 8)
+    assert len(there(world).snapshots) == 4
+    retain_at(world, instance_id, 32)
+    assert set(there(world).snapshots) == chosen
+    for number in (33, 34):
+        play(world, hour(number))
+    assert chosen.isdisjoint(there(world).snapshots)

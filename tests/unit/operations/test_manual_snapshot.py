@@ -67,6 +67,7 @@ def test_tags_tell_what_it_is_and_keep_it_out_of_every_policy() -> None:
         names.INSTANCE: instance_id,
         names.KIND: "manual",
         names.VOLUMES: "1",
+        names.SET: snapshot.tags[names.SET],
         names.VOLUME: volume.volume_id,
         names.DEVICE: volume.device,
         names.KEEP_UNTIL: "20261206T070000Z",

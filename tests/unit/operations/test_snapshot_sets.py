@@ -62,6 +62,8 @@ def test_a_whole_set_is_a_restore_point():
         pytest.param(a_set(tags={**TAGS, names.INSTALLATION: "another"}), id="of another installation"),
         pytest.param(a_set(tags={**TAGS, names.INSTANCE: "i-1"}), id="of two instances"),
         pytest.param(a_set(tags={**TAGS, names.POINT: "other"}), id="of two moments"),
+        pytest.param(a_set(tags={**TAGS, names.SET: "later"}), id="of two calls"),
+        pytest.param(a_set(started_at=START + timedelta(minutes=9)), id="of two times without a mark"),
         pytest.param(a_set(tags={}), id="without tags"),
         pytest.param(
             [a_snapshot(n, tags={**TAGS, names.VOLUMES: "many"}) for n in (1, 2)], id="of unknown size"
@@ -84,6 +86,23 @@ def test_of_two_sets_the_first_whole_one_is_taken_and_the_other_is_surplus():
     assert {one.snapshot_id for one in found.usable} == {"snap-1", "snap-2"}
     assert {one.snapshot_id for one in found.broken} == {"later-1", "later-2"}
     assert found.missing == 0
+
+
+def test_snapshots_of_two_calls_are_never_one_set():
+    """Half of a set was left behind and the second one failed in the other half: neither is whole."""
+    first = [a_snapshot(1, tags={**TAGS, names.SET: "a"})]
+    later = START + timedelta(minutes=30)
+    second = [
+        a_snapshot(1, snapshot_id="b-1", started_at=later, tags={**TAGS, names.SET: "b"}, state="error"),
+        a_snapshot(2, snapshot_id="b-2", started_at=later, tags={**TAGS, names.SET: "b"}),
+    ]
+    assert sort_out(second) == Found(broken=tuple(second))
+    found = sort_out([*second, *first])
+    assert (found.usable, found.broken, found.missing) == (tuple(first), tuple(second), 1)
+
+
+def test_one_volume_twice_in_a_call_is_no_set():
+    assert sort_out([*a_set(), a_snapshot(3, volume_id="vol-1")]).usable == ()
 
 
 def test_a_set_with_a_failed_snapshot_is_broken_as_a_whole():

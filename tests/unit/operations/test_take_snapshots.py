@@ -71,6 +71,7 @@ def test_all_volumes_are_taken_in_one_call_with_their_tags():
         names.FLAGS: "D",
         names.KIND: "snapshot",
         names.VOLUMES: "2",
+        names.SET: tags[names.SET],
         names.VOLUME: world.volumes(instance_id)[1].volume_id,
         names.DEVICE: "/dev/sdb",
     }
@@ -301,3 +302,22 @@ def test_a_set_whose_tags_were_taken_away_is_never_listed():
     with pytest.raises(PermanentError, match="tags"):
         check(world, instance_id, taken)
     assert list(world.catalog.points(instance_id)) == []
+
+
+def test_what_is_left_of_a_broken_set_never_becomes_part_of_the_next_one():
+    world = SessionWorld()
+    instance_id = world.add_instance(sizes=(1, 1))
+    there(world).fates[world.volumes(instance_id)[1].volume_id] = "error"
+    first = take(world, instance_id)
+    there(world).fates.clear()
+    world.clock.advance(timedelta(minutes=30))
+    there(world).faults["delete_snapshot"] = [AccessDeniedError("denied ec2:DeleteSnapshot")] * 2
+    second = take(world, instance_id)
+    assert {one["snapshot_id"] for one in second["snapshots"]}.isdisjoint(
+        one["snapshot_id"] for one in first["snapshots"]
+    )
+    assert len(second["warnings"]) == 2
+    assert "denied ec2:DeleteSnapshot" in second["warnings"][0]
+    check(world, instance_id, second)
+    (point,) = world.catalog.points(instance_id)
+    assert len({there(world).snapshots[one].started_at for one in point.snapshot_ids.values()}) == 1

@@ -26,6 +26,7 @@ FLAGS: Final = PREFIX + "flags"
 KIND: Final = PREFIX + "kind"
 KEEP_UNTIL: Final = PREFIX + "keep-until"
 BASE: Final = PREFIX + "cbt-base"
+SET: Final = PREFIX + "set"  # differs between calls of CreateSnapshots for one restore point
 IN_USE: Final = PREFIX + "in-use"  # an image-level backup reads it; the session's slot
 VOLUMES: Final = PREFIX + "volumes"  # snapshots in the set: fewer than that is not a restore point
 

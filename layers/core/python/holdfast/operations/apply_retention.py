@@ -20,7 +20,7 @@ from holdfast.model.tags import encode_flags
 from holdfast.operations.conclude_instance import read_outcome, with_problems, write_outcome
 from holdfast.operations.removal import Doomed, remove_snapshots
 from holdfast.operations.services import Services
-from holdfast.operations.snapshot_sets import point_of
+from holdfast.operations.snapshot_sets import by_call, point_of
 from holdfast.operations.steps import InstanceStep, schedule_policy
 from holdfast.planning.retention import Verdict, judge, keeps_cbt_base, rule_for
 from holdfast.ports import Spoke, VolumeSnapshot
@@ -43,7 +43,7 @@ def apply_retention(request: ApplyRetention, services: Services) -> dict[str, An
     spoke, now = services.spoke(request.policy, request.account, request.region), services.clock.now()
     sets = _sets(request, spoke, services)
     recorded = {point.point_id: point for point in _recorded(request, services)}
-    whole, remains = _sorted(sets, request, services)
+    whole, remains, surplus = _sorted(sets, recorded, request, services)
     for point in whole:
         if point.point_id not in recorded:  # The catalog lost it; it is judged from the next pass on.
             services.catalog.add_point(point)
@@ -61,6 +61,8 @@ def apply_retention(request: ApplyRetention, services: Services) -> dict[str, An
             _reflag(point, sets[point.point_id], verdict, spoke, services)
         elif not point.complete:  # It was given up, nothing of it is gone, and now it is kept.
             services.catalog.add_point(point.model_copy(update={"complete": True}))
+    for snapshots in surplus:
+        problems += _remove_surplus(snapshots, request, spoke, services)
     for point_id, snapshots in remains.items():
         if point_id in recorded:
             problems += _clear(recorded[point_id], snapshots, request, spoke, services)
@@ -94,21 +96,35 @@ def _recorded(request: InstanceStep, services: Services) -> Iterable[RestorePoin
             yield point
 
 
-def _sorted(sets: Sets, request: InstanceStep, services: Services) -> tuple[list[RestorePoint], Sets]:
-    """Whole restore points, and what is left of others."""
-    whole, remains = [], {}
+def _sorted(
+    sets: Sets, recorded: dict[str, RestorePoint], request: InstanceStep, services: Services
+) -> tuple[list[RestorePoint], Sets, list[list[VolumeSnapshot]]]:
+    """Whole restore points, what is left of others, and sets that were made beside a whole one.
+
+    Of several whole sets the one that the catalog knows is the restore point; ``sets`` is left with that one.
+    """
+    whole: list[RestorePoint] = []
+    remains: Sets = {}
+    surplus: list[list[VolumeSnapshot]] = []
     for point_id, snapshots in sorted(sets.items()):
-        point = point_of(
-            snapshots,
-            installation=services.settings.installation,
-            account=request.account,
-            region=request.region,
-        )
-        if point is None:
+        found = [(point, made) for made in by_call(snapshots) if (point := _read(made, request, services))]
+        if not found:
             remains[point_id] = snapshots
-        else:
-            whole.append(point)
-    return whole, remains
+            continue
+        known = recorded[point_id].snapshot_ids if point_id in recorded else None
+        point, sets[point_id] = next((one for one in found if one[0].snapshot_ids == known), found[0])
+        whole.append(point)
+        surplus += [made for made in by_call(snapshots) if made != sets[point_id]]
+    return whole, remains, surplus
+
+
+def _read(made: list[VolumeSnapshot], request: InstanceStep, services: Services) -> RestorePoint | None:
+    return point_of(
+        made,
+        installation=services.settings.installation,
+        account=request.account,
+        region=request.region,
+    )
 
 
 def _agrees(point: RestorePoint, recorded: dict[str, RestorePoint]) -> bool:
@@ -165,6 +181,19 @@ def _remove(
         services.catalog.remove_point(point)
     log.info("%s: restore point %s removed: %s", request.instance_id, point.point_id, reason)
     return problems
+
+
+def _remove_surplus(
+    snapshots: list[VolumeSnapshot], request: InstanceStep, spoke: Spoke, services: Services
+) -> list[Problem]:
+    """Remove a set that was made beside a whole one, once no session can be working on it any more.
+
+    Only a set that one of our calls marked as its own: whatever else carries our tags is left alone.
+    """
+    marked = all(names.SET in one.tags and names.BASE not in one.tags for one in snapshots)
+    if not marked or not _is_abandoned(snapshots, services.clock.now()):
+        return []
+    return remove_snapshots(Doomed(snapshots, "Another set is this restore point."), request, spoke, services)
 
 
 def _reflag(

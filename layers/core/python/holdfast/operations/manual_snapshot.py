@@ -213,6 +213,7 @@ def _create(
         **asked.marks(services.settings.installation),
         names.KIND: "manual",
         names.VOLUMES: str(len(instance.volumes)),
+        names.SET: services.ids.random_bytes(8).hex(),
     }
     try:
         return spoke.create_snapshots(

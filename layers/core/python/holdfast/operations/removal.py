@@ -37,7 +37,7 @@ def remove_snapshots(doomed: Doomed, step: InstanceStep, spoke: Spoke, services:
     points = {one.snapshot_id: one.tags.get(names.POINT, "") for one in doomed.snapshots}
     services.catalog.write_part(
         step.session_id,
-        f"removal/{step.instance_id}/{min(points.values())}",
+        f"removal/{step.instance_id}/{min(points.values())}/{min(points)}",
         {"account": step.account, "region": step.region, "snapshots": points, "reason": doomed.reason},
         at=services.clock.now(),
     )

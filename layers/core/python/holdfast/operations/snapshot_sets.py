@@ -34,19 +34,40 @@ class Found:
 
 
 def sort_out(snapshots: Iterable[VolumeSnapshot]) -> Found:
-    """The first whole set of one restore point; everything else of it is broken or surplus."""
-    per_volume: dict[str, list[VolumeSnapshot]] = {}
+    """The first whole set of one restore point; everything else of it is broken or surplus.
+
+    Without a whole one, the newest set that may still become visible as a whole. Sets are never mixed: their
+    snapshots are of different moments.
+    """
+    sets = by_call(snapshots)
+    missing = [_missing(made) for made in sets]
+    late = [place for place, count in enumerate(missing) if count]
+    chosen = missing.index(0) if 0 in missing else late[-1] if late else -1
+    broken = tuple(one for place, made in enumerate(sets) if place != chosen for one in made)
+    if chosen < 0:
+        return Found(broken=broken)
+    usable = tuple(sorted(sets[chosen], key=lambda one: one.volume_id))
+    return Found(usable, broken, missing[chosen] or 0)
+
+
+def by_call(snapshots: Iterable[VolumeSnapshot]) -> list[list[VolumeSnapshot]]:
+    """The snapshots of one restore point by the call that made them, the first call first."""
+    sets: dict[str, list[VolumeSnapshot]] = {}
     for one in sorted(snapshots, key=lambda one: (one.started_at, one.snapshot_id)):
-        if one.state in USABLE:
-            per_volume.setdefault(one.volume_id, []).append(one)
-    chosen = tuple(ordered[0] for _, ordered in sorted(per_volume.items()))
-    promised = max((promised_count(one) for one in chosen), default=0)
-    kept = {one.snapshot_id for one in chosen}
-    rest = tuple(one for one in snapshots if one.snapshot_id not in kept)
-    failed = any(one.state not in USABLE for one in rest)
-    if failed and len(chosen) < promised:
-        return Found(broken=(*chosen, *rest))
-    return Found(chosen, rest, max(0, promised - len(chosen)))
+        sets.setdefault(_call_of(one), []).append(one)
+    return list(sets.values())
+
+
+def _call_of(snapshot: VolumeSnapshot) -> str:
+    return snapshot.tags.get(names.SET) or snapshot.started_at.isoformat()
+
+
+def _missing(made: Sequence[VolumeSnapshot]) -> int | None:
+    """How many snapshots of a set are not to be seen; None when it can never be a restore point."""
+    volumes = {one.volume_id for one in made}
+    if len(volumes) < len(made) or any(one.state not in USABLE for one in made):
+        return None
+    return max(0, max(promised_count(one) for one in made) - len(made))
 
 
 def promised_count(snapshot: VolumeSnapshot) -> int:
@@ -65,7 +86,7 @@ def identity(installation: str, step: InstanceStep) -> dict[str, str]:
 
 
 def set_tags(
-    installation: str, step: InstanceStep, policy: SchedulePolicy, volume_count: int
+    installation: str, step: InstanceStep, policy: SchedulePolicy, volume_count: int, set_id: str
 ) -> dict[str, str]:
     """The tags of every snapshot of a set; ours win over the operator's."""
     label = step.instance_name or step.instance_id
@@ -79,6 +100,7 @@ def set_tags(
         names.FLAGS: encode_flags(step.flags()),
         names.KIND: "manual" if step.manual and not step.flags() else Kind.SNAPSHOT.value,
         names.VOLUMES: str(volume_count),
+        names.SET: set_id,
         **({} if step.backup_flags is None else {names.IN_USE: slot_tag(step.slot)}),
     }
 
@@ -113,8 +135,13 @@ def point_of(
     volumes = {one.volume_id: one.snapshot_id for one in snapshots}
     whole = len(volumes) == len(snapshots) == promised_count(first)
     same = all(
-        (one.tags.get(names.INSTALLATION), one.tags.get(names.POINT), one.tags.get(names.INSTANCE))
-        == (installation, point, instance)
+        (
+            one.tags.get(names.INSTALLATION),
+            one.tags.get(names.POINT),
+            one.tags.get(names.INSTANCE),
+            _call_of(one),
+        )
+        == (installation, point, instance, _call_of(first))
         for one in snapshots
     )
     if not (point and instance and whole and same and all(one.state == "completed" for one in snapshots)):

@@ -74,8 +74,9 @@ def _take(request: TakeSnapshots, services: Services) -> dict[str, Any]:
         )
     usable = () if found.missing else found.usable
     doomed = (*found.broken, *(found.usable if found.missing else ()))
-    if doomed:
-        remove_snapshots(Doomed(doomed, "They can never be a whole restore point."), request, spoke, services)
+    left = remove_snapshots(
+        Doomed(doomed, "They can never be a whole restore point."), request, spoke, services
+    )
     captured = _captured(request, services)
     if not usable:
         if captured and now - captured[1] < SETTLES_IN:
@@ -90,7 +91,8 @@ def _take(request: TakeSnapshots, services: Services) -> dict[str, Any]:
     else:
         configuration = captured[0]
     _tag_each(usable, policy, configuration, spoke)
-    return _answer(request, usable, configuration, policy)
+    warnings = [f"Remains of an earlier try are still there: {one.resource}: {one.message}" for one in left]
+    return _answer(request, usable, configuration, policy, warnings)
 
 
 def _captured(request: InstanceStep, services: Services) -> tuple[InstanceConfiguration, datetime] | None:
@@ -133,7 +135,8 @@ def _create(
             resource=request.instance_id,
             remedy="Exclude the instance, or fewer of its volumes, in the policy.",
         )
-    tags = set_tags(services.settings.installation, request, policy, len(kept))
+    set_id = services.ids.random_bytes(8).hex()
+    tags = set_tags(services.settings.installation, request, policy, len(kept), set_id)
     if len(kept) == 1:
         tags |= volume_tags(kept[0], copy=False)
     try:
@@ -199,6 +202,7 @@ def _answer(
     snapshots: Sequence[VolumeSnapshot],
     configuration: InstanceConfiguration,
     policy: SchedulePolicy,
+    warnings: Sequence[str],
 ) -> dict[str, Any]:
     devices = {volume.volume_id: volume.device for volume in configuration.instance.volumes}
     left_out = {one.volume_id for one in _left_out(policy, configuration)}
@@ -216,7 +220,10 @@ def _answer(
             for one in snapshots
         ],
         "warnings": [
-            f"{volume_id} was detached while the snapshots were taken; it is not in the restore point."
-            for volume_id in gone
+            *warnings,
+            *(
+                f"{volume_id} was detached while the snapshots were taken; it is not in the restore point."
+                for volume_id in gone
+            ),
         ],
     }
