@@ -76,7 +76,7 @@ def _apply(change_set: ChangeSet) -> None:
     stack.output_map = stack._create_output_map()
 
 
-class ChangeSetNotFound(ServiceException):  # type: ignore[misc]
+class ChangeSetNotFound(ServiceException):
     """The change set does not exist, or no longer."""
 
     code = "ChangeSetNotFound"

@@ -16,7 +16,7 @@ from simulator import cloudformation, guest, iam, lambdas, mail, organizations, 
 from simulator.deploy import Deployer
 from simulator.engine import Engine
 from simulator.guest import Guests
-from simulator.identities import Identity, session_for
+from simulator.identities import Identity
 from simulator.lambdas import Lambdas
 from simulator.organizations import Organizations
 from simulator.patches import Patches
@@ -75,14 +75,6 @@ class Control:
                 )
                 self._services[role_arn] = identity
         return identity
-
-    def service_client(self, identity: Identity, service: str, region: str) -> Any:
-        """A client under a session that :meth:`assume_for_service` gave."""
-        key = (service, identity.access_key, region)
-        with self._lock:
-            if key not in self._clients:
-                self._clients[key] = session_for(identity, region).client(service)
-            return self._clients[key]
 
     def close(self) -> None:
         """Stop what runs and take the patches off."""

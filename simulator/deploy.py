@@ -10,10 +10,7 @@ import contextlib
 import functools
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -45,26 +42,6 @@ class StackArtifact:
     asset_manifests: tuple[Path, ...]
     needs: tuple[str, ...]
     tags: Mapping[str, str] = field(default_factory=dict)
-
-
-def synthesize(root: Path, output: Path, *, environment: Mapping[str, str] | None = None) -> Path:
-    """Run a CDK app (``app.py`` in ``root``) and return the directory of its assembly.
-
-    Raises DeploymentError with the app's own words when it fails.
-    """
-    variables = {
-        **{key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"},
-        "CDK_OUTDIR": str(output),
-        "CDK_VALIDATION": "false",
-        "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
-        **(environment or {}),
-    }
-    ran = subprocess.run(
-        [sys.executable, "app.py"], cwd=root, env=variables, capture_output=True, text=True, check=False
-    )
-    if ran.returncode:
-        raise DeploymentError(f"synthesis of {root} failed:\n{ran.stdout}{ran.stderr}")
-    return output
 
 
 class Deployer:

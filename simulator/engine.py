@@ -199,22 +199,6 @@ class Engine:
             _working.reset(token)
             self._end_work()
 
-    def wait_in_thread(self, seconds: float) -> None:
-        """Let a working thread wait for virtual time; outside the world the same as settling until then."""
-        due = self.clock.now() + timedelta(seconds=seconds)
-        if not _working.get():
-            self.settle(due)
-            return
-        reached = threading.Event()
-
-        def arrive() -> None:
-            self._begin_work()
-            reached.set()
-
-        self.at(due, arrive, flows=True)
-        self._end_work()
-        reached.wait()
-
     def settle(self, until: datetime | None = None, *, timeout: float | None = None) -> None:
         """Block until nothing more happens by itself, with the clock at ``until`` or later.
 

@@ -46,7 +46,7 @@ class Script(BaseModel):
 class Guest(BaseModel):
     """The operating system of an instance as Systems Manager meets it.
 
-    ``agent``: ``offline`` takes commands that then time out; ``missing`` is not known at all. A script that none
+    ``agent``: ``offline`` takes commands that time out; ``missing`` is not known at all. A script that none
     of ``scripts`` matches is not there. ``vss``: the components for application-aware snapshots on Windows.
     """
 

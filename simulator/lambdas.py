@@ -115,7 +115,7 @@ class _Deployed:
     handler: Callable[[Any, Any], Any] | None = None
 
 
-class ConcurrencyExceededError(LambdaClientError):  # type: ignore[misc]
+class ConcurrencyExceededError(LambdaClientError):
     """More invocations at once than the function has reserved."""
 
     code = 429
@@ -210,9 +210,9 @@ class Lambdas:
         except _HandlerMissingError as error:
             return self._failed(function, "Runtime.ImportModuleError", str(error))
         except _HandlerError as raised:
-            error = raised.error
+            cause = raised.error
             return self._failed(
-                function, type(error).__name__, str(error), traceback.format_tb(error.__traceback__)
+                function, type(cause).__name__, str(cause), traceback.format_tb(cause.__traceback__)
             )
         except (TypeError, ValueError) as error:
             return self._failed(function, "Runtime.MarshalError", f"Unable to marshal response: {error}")
@@ -247,7 +247,7 @@ class Lambdas:
 
         def call() -> Any:
             installed.set(sandbox.world)
-            return deployed.handler(json.loads(payload or b"null"), context)  # type: ignore[misc]
+            return deployed.handler(json.loads(payload or b"null"), context)
 
         try:
             result = contextvars.copy_context().run(call)

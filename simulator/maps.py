@@ -1,8 +1,8 @@
 """Map states: items from the input or S3, batches, concurrency, tolerated failures, written results.
 
 A distributed Map's children are executions of their own that see none of the parent's variables; a failed
-child fails the whole only past the tolerated share. Source: "Distributed Map" of the Step Functions
-developer guide.
+child fails the whole only past the tolerated share, and the whole does not say why. Source: "Distributed Map"
+of the Step Functions developer guide.
 """
 
 from __future__ import annotations
@@ -249,8 +249,7 @@ class MapWork:
         if child.status == "FAILED" and run.is_beyond_tolerance():
             raise StateFailure(
                 "States.ExceedToleratedFailureThreshold",
-                f"The specified tolerated failure threshold was exceeded: {run.failed_items()} of"
-                f" {run.total_items()} items failed, the last with {child.error}: {child.cause}",
+                "The specified tolerated failure threshold was exceeded",
             )
 
     async def _write(

@@ -17,7 +17,7 @@ from simulator.change_sets import template_at
 from simulator.resources import Properties, Resource
 
 
-class StackSet(Resource, CloudFormationModel):  # type: ignore[misc]
+class StackSet(Resource, CloudFormationModel):
     TYPE = "AWS::CloudFormation::StackSet"
     NAME = "StackSetName"
 

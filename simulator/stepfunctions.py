@@ -41,19 +41,19 @@ _HISTORY_EVENTS = 25_000  # the service's quota; an execution that needs more fa
 _RENEW_BEFORE = timedelta(hours=1)
 
 
-class InvalidDefinition(ServiceException):  # type: ignore[misc]
+class InvalidDefinition(ServiceException):
     """A definition that the service would not run."""
 
     code = "InvalidDefinition"
 
 
-class InvalidToken(ServiceException):  # type: ignore[misc]
+class InvalidToken(ServiceException):
     """A task token that no task of this Region has."""
 
     code = "InvalidToken"
 
 
-class TaskTimedOut(ServiceException):  # type: ignore[misc]
+class TaskTimedOut(ServiceException):
     """A task token whose task has ended."""
 
     code = "TaskTimedOut"
@@ -173,10 +173,13 @@ class Executions:
         execution = self.find(execution_arn)
         if execution.status == "RUNNING":
             execution.stop(self._simulator.clock.now(), error, cause)
-            task = self._running.get(execution_arn)
-            if task is not None:
-                self.engine.post(lambda: task.cancel() and None)
+            self.engine.post(lambda: self._cancel(execution_arn))
         return execution
+
+    def _cancel(self, execution_arn: str) -> None:
+        task = self._running.get(execution_arn)
+        if task is not None:
+            task.cancel()
 
     async def _run(self, execution: Execution) -> None:
         task = asyncio.current_task()
@@ -308,7 +311,7 @@ def _event(number: int, at: datetime, event: str, details: dict[str, Json]) -> d
     return {"timestamp": at, "type": event, "id": number, "previousEventId": number - 1, name: shown}
 
 
-class _Backend(StepFunctionBackend):  # type: ignore[misc]
+class _Backend(StepFunctionBackend):
     """moto's backend with executions that run. Its methods stand in for those of moto's interpreter."""
 
     executions: Executions

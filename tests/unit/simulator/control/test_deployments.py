@@ -322,6 +322,17 @@ def test_deleting_a_stack_removes_all_but_what_it_retains(stack):
     assert client(stack, "iam").list_roles()["Roles"] == []
 
 
+def test_what_is_published_to_a_topic_can_be_read(stack):
+    stack.add(Topic=resource("AWS::SNS::Topic", TopicName="results"))
+    stack.outputs["Arn"] = {"Value": {"Ref": "Topic"}}
+    arn = stack.deploy()["Arn"]
+
+    client(stack, "sns").publish(TopicArn=arn, Subject="Done", Message="3 instances")
+
+    [published] = stack.sim.topics.published("results")
+    assert (published.topic_arn, published.subject, published.message) == (arn, "Done", "3 instances")
+
+
 def assembly(folder: Path, *stacks: tuple[str, dict[str, Any], list[str]]) -> Path:
     """A cloud assembly with stacks, as the CDK writes it."""
     artifacts: dict[str, Any] = {}
