@@ -2,7 +2,8 @@
 
 Trigger: manual snapshot machine, polled by a Wait state.
 Event: {"point_id", "instance_id", "account", "region", "role": "", "snapshots": {"vol-...": "snap-..."},
-"target": {"region", "account", "role", "kms_key_arn"}, "tags": {...}}
+"target": {"region", "account", "role", "kms_key_arn"}, "tags": {...}, "abandon": false (true: the copy
+failed; only take the share back)}
 Response: {"done": true, "copies": {"vol-...": "snap-..."}}; `done` is false while sources or copies are
 pending.
 Touches: sts:AssumeRole; ec2:DescribeSnapshots, ModifySnapshotAttribute (sharing with the target account,

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from botocore.config import Config
 
 from holdfast.cli.context import remote_error
 from holdfast.errors import HoldfastError
@@ -144,6 +145,16 @@ def test_a_disabled_key_for_the_copy_is_told(installation: Installation) -> None
     assert refused(installation, answer).code == "KeyUnavailable"
     assert shared_with(installation, answer) == []
     assert installation.snapshots(VAULT) == []
+
+
+def test_a_copy_that_aws_keeps_refusing_is_given_up_and_unshared(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast.aws.ec2_copy.CONFIG", Config(retries={"total_max_attempts": 1}))
+    installation.sim.faults.add(Fault(call="ec2:CopySnapshot", effect="unavailable"))
+    answer = take(installation, copy_to={"account": VAULT})
+    assert refused(installation, answer).code == "Unavailable"
+    assert shared_with(installation, answer) == []
 
 
 def test_a_snapshot_and_its_copy_go_when_their_days_are_over(installation: Installation) -> None:

@@ -147,7 +147,7 @@ def test_a_snapshot_under_the_default_key_is_told_to_be_unshareable() -> None:
     assert world.spoke("", OTHER, REGION).snapshots == {}
 
 
-def test_a_copy_that_ebs_gave_up_ends_with_its_reason_and_is_unshared() -> None:
+def test_a_copy_that_ebs_gave_up_ends_with_its_reason() -> None:
     world = RestoreWorld()
     event = taken(world, {"account": OTHER})
     copy(world, event)
@@ -155,7 +155,16 @@ def test_a_copy_that_ebs_gave_up_ends_with_its_reason_and_is_unshared() -> None:
     broken.state, broken.reason = "error", "Given key ID is not accessible"
     with pytest.raises(PermanentError, match="Given key ID is not accessible"):
         copy(world, event)
+
+
+def test_a_copy_that_is_given_up_is_unshared_and_what_was_copied_stays() -> None:
+    world = RestoreWorld()
+    event = taken(world, {"account": OTHER})
+    copy(world, event)
+    assert copy(world, event | {"abandon": True}) == {"done": True, "copies": {}}
     assert not any(world.snapshot_copier(ACCOUNT, REGION).shared.values())
+    assert len(world.spoke("", OTHER, REGION).snapshots) == 2
+    assert list(world.catalog.points(event["instance_id"], Kind.REPLICA)) == []
 
 
 def test_a_source_that_was_deleted_ends_the_copy() -> None:

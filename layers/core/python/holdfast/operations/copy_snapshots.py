@@ -2,7 +2,7 @@
 
 One step of a polled loop: it starts what is missing, looks at what is under way, and says whether all is
 done. Copies are found again by their tags, so a repeated step never copies twice; what was shared for the
-copy is unshared when it is done, and when it failed.
+copy is unshared when it is done, and when it is given up.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from holdfast.errors import HoldfastError, PermanentError, SourceGoneError, ThrottledError, TransientError
+from holdfast.errors import PermanentError, SourceGoneError, ThrottledError
 from holdfast.model import tags as names
 from holdfast.model.ids import parse_stamp
 from holdfast.model.inventory import Value
@@ -35,7 +35,10 @@ class CopyTarget(Value):
 
 
 class CopySnapshots(Value):
-    """A set of snapshots (volume id to snapshot id) of one instance, and where to copy it."""
+    """A set of snapshots (volume id to snapshot id) of one instance, and where to copy it.
+
+    ``abandon``: the copy failed; only what was shared for it is taken back.
+    """
 
     point_id: PointId
     instance_id: InstanceId
@@ -46,6 +49,7 @@ class CopySnapshots(Value):
     snapshots: dict[str, str] = Field(min_length=1)
     target: CopyTarget
     tags: dict[str, str] = Field(default_factory=dict)
+    abandon: bool = False
 
 
 def copy_snapshots(request: CopySnapshots, services: OnDemandServices) -> Mapping[str, Any]:
@@ -55,13 +59,7 @@ def copy_snapshots(request: CopySnapshots, services: OnDemandServices) -> Mappin
     SourceGoneError, PermanentError (a source or copy ended in error, or cannot be shared), AccessDeniedError.
     """
     source = services.snapshot_copier(request.account, request.region, request.role)
-    try:
-        answer = _copy(request, source, services)
-    except TransientError:
-        raise
-    except HoldfastError:
-        _unshare(request, source)
-        raise
+    answer = {"done": True, "copies": {}} if request.abandon else _copy(request, source, services)
     if answer["done"]:
         _unshare(request, source)
     return answer
