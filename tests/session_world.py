@@ -149,10 +149,6 @@ class RecordedExecutions:
             raise ConflictError("Nobody waits for this answer any more.")
         self.answers[token] = dict(output)
 
-    def heartbeat(self, token: str) -> None:
-        if self.nobody_waits:
-            raise ConflictError("Nobody waits for this answer any more.")
-
 
 class RecordedNotifier:
     """`ports.Notifier`; ``broken`` names topics and senders that refuse."""

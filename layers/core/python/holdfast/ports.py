@@ -354,10 +354,6 @@ class Executions(Protocol):
         """Answer a waiting task. Raises ConflictError when nobody waits for this token any more."""
         ...
 
-    def heartbeat(self, token: str) -> None:
-        """Tell a waiting task that work goes on. Raises ConflictError as :meth:`succeed`."""
-        ...
-
 
 class RestoreSite(Protocol):
     """EC2 where a restore creates things: one Region of one account, under its restore role.

@@ -31,10 +31,6 @@ class StepFunctions:
         with _waiting("states:SendTaskSuccess", self._client):
             self._client.send_task_success(taskToken=token, output=json.dumps(output))
 
-    def heartbeat(self, token: str) -> None:
-        with _waiting("states:SendTaskHeartbeat", self._client):
-            self._client.send_task_heartbeat(taskToken=token)
-
 
 @contextmanager
 def _waiting(action: str, client: Any) -> Iterator[None]:
