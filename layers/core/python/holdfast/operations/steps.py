@@ -144,7 +144,6 @@ class StateError(BaseModel):
 _LOOK = "Look at the execution in Step Functions."
 _REMEDIES = {
     "Timeout": "The step did not end in time; the next session or a retry repeats it.",
-    "HeartbeatTimeout": "The Region did not answer for hours; look at its cell's executions.",
     "Timedout": "The function did not end in time; the next session or a retry repeats it.",
     "DataLimitExceeded": "A list grew over what a state may hold: report this as a defect.",
 }
