@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -39,10 +38,7 @@ def command_line(world: Simulator, tmp_path: Path) -> CommandLine:
     """Runs ``cdk`` with the operator's credentials and the simulator as AWS."""
     operator = world.identities.assume(ACCOUNT, "Operator", seconds=86_400)
     program = ROOT / "node_modules" / ".bin" / "cdk"
-    if not program.exists():
-        npm = shutil.which("npm")
-        assert npm, "the pinned CDK command line needs npm: run `npm ci`"
-        subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=ROOT, check=True, capture_output=True)
+    assert program.exists(), "the pinned CDK command line is not installed: run `npm ci`"
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
