@@ -61,6 +61,8 @@ _INTEGRATIONS = re.compile(
     r"|aws-sdk:[a-z0-9]+:[a-zA-Z0-9]+(\.waitForTaskToken)?)"
     r"|arn:aws:lambda:[a-z0-9-]+:\d{12}:function:[\w-]+(:[\w$-]+)?"
 )
+_READERS = ("arn:aws:states:::s3:getObject", "arn:aws:states:::s3:listObjectsV2")
+_WRITER = "arn:aws:states:::s3:putObject"
 
 
 @functools.lru_cache(maxsize=256)
@@ -129,6 +131,8 @@ def _check_machine(machine: Mapping[str, Any], where: str) -> None:
             raise ValueError(f"state {place}: has neither Next nor End")
         if state["Type"] == "Task" and not _INTEGRATIONS.fullmatch(state["Resource"]):
             raise ValueError(f"state {place}: the integration {state['Resource']} is not run here")
+        if state["Type"] == "Map":
+            _check_map(state, place)
         inner = [state["ItemProcessor"]] if state["Type"] == "Map" else state.get("Branches", [])
         for text in _strings(
             {key: value for key, value in state.items() if key not in {"ItemProcessor", "Branches"}}
@@ -142,6 +146,23 @@ def _check_machine(machine: Mapping[str, Any], where: str) -> None:
             _check_machine(branch, f"{place}/")
     if machine["StartAt"] not in states:
         raise ValueError(f"{where or 'machine'}: StartAt names {machine['StartAt']!r}, which is no state")
+
+
+def _check_map(state: Mapping[str, Any], place: str) -> None:
+    """Refuse what the service can read, run or write in a Map and the simulator cannot."""
+    reader, writer = state.get("ItemReader", {}), state.get("ResultWriter", {})
+    resource = reader.get("Resource", _READERS[0])
+    kind = reader.get("ReaderConfig", {}).get("InputType", "JSON")
+    config = state["ItemProcessor"].get("ProcessorConfig", {})
+    for is_known, what in (
+        (resource in _READERS, f"ItemReader {resource}"),
+        (kind in {"JSON", "JSONL"}, f"InputType {kind}"),
+        (config.get("ExecutionType", "STANDARD") == "STANDARD", "ExecutionType EXPRESS"),
+        (writer.get("Resource", _WRITER) == _WRITER, f"ResultWriter {writer.get('Resource')}"),
+        ("Resource" in writer or "ResultWriter" not in state, "ResultWriter without a Resource"),
+    ):
+        if not is_known:
+            raise ValueError(f"state {place}: {what} is not run here")
 
 
 def _targets(state: Mapping[str, Any]) -> Iterator[str]:

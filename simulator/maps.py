@@ -216,7 +216,7 @@ class MapWork:
             self._record(frame, f"MapRun{run.status.capitalize()}", mapRunArn=run.arn)
             if "ResultWriter" in state and run.status != "ABORTED":
                 written = await self._write(state, run, value, frame, interpreter)
-        if "ResultWriter" in state and "Resource" in state["ResultWriter"]:
+        if "ResultWriter" in state:
             return written
         return [child.output for child in run.children]
 
@@ -259,8 +259,6 @@ class MapWork:
             {key: item for key, item in state["ResultWriter"].items() if key != "Resource"},
             frame.bindings(input=value),
         )
-        if "Resource" not in state["ResultWriter"]:
-            return None
         client = self._client("s3", frame)
         return await interpreter.engine.call(lambda: write_results(client, run, writer))
 

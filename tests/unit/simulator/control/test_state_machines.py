@@ -648,3 +648,28 @@ def test_a_definition_that_cannot_run_is_refused(stack, definition, complaint):
 
     with pytest.raises(ClientError, match=complaint):
         stack.deploy()
+
+
+@pytest.mark.parametrize(
+    "fields, complaint",
+    [
+        (
+            {
+                "ItemReader": {
+                    "Resource": "arn:aws:states:::s3:getObject",
+                    "ReaderConfig": {"InputType": "CSV"},
+                }
+            },
+            "CSV",
+        ),
+        (
+            {"ResultWriter": {"WriterConfig": {"OutputType": "JSON", "Transformation": "NONE"}}},
+            "ResultWriter",
+        ),
+    ],
+)
+def test_a_map_that_reads_or_writes_what_is_not_known_here_is_refused(stack, fields, complaint):
+    stack.machine("Machine", one_state(distributed("nobody", **fields)))
+
+    with pytest.raises(ClientError, match=complaint):
+        stack.deploy()
