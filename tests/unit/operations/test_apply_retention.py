@@ -493,3 +493,45 @@ def test_a_second_whole_set_of_a_restore_point_goes_a_day_later_and_the_point_is
     for number in (33, 34):
         play(world, hour(number))
     assert chosen.isdisjoint(there(world).snapshots)
+
+
+@pytest.mark.parametrize("edited", ["", "daily", "-", "W", None])
+def test_a_restore_point_whose_flags_were_edited_is_kept_with_a_warning(edited: str | None):
+    world, instance_id = a_world(repository="")
+    play(world, hour(7))
+    for one in there(world).snapshots.values():
+        one.tags.pop(names.FLAGS)
+        if edited is not None:
+            one.tags[names.FLAGS] = edited
+    outcomes = [world.outcomes(play(world, hour(number))["session_id"])[instance_id] for number in (8, 9, 10)]
+    assert "07" in chain(world)
+    for outcome in outcomes[: 1 if edited == "W" else 3]:  # A schedule that lapses writes the tag anew.
+        (problem,) = outcome.problems
+        assert (outcome.state, problem.code) == ("Warning", "FlagsChanged")
+        assert problem.resource.startswith("20261122T070000Z")
+
+
+@pytest.mark.parametrize("key, value", [(names.FLAGS, "DY"), (names.KEEP_UNTIL, "20361122T000000Z")])
+def test_flags_or_a_date_given_after_the_verdict_save_a_snapshot(key: str, value: str):
+    world, instance_id = a_world(repository="")
+    play(world, hour(7))
+    doomed = [one.shown() for one in there(world).snapshots.values()]
+    next(iter(there(world).snapshots.values())).tags[key] = value
+    step = InstanceStep.model_validate(event(instance_id))
+    (problem,) = remove_snapshots(Doomed(doomed, "wrong"), step, there(world), world)
+    assert f"its tag {key} was changed" in problem.message
+    assert len(there(world).snapshots) == 1
+
+
+def test_taking_flags_off_that_broke_off_is_finished_without_a_warning():
+    daily = {"snapshots": {"hours": list(range(24)), "keep": 1}}
+    world, instance_id = a_world(repository="", daily=daily)
+    play(world, hour(7))
+    (point,) = world.catalog.points(instance_id)
+    for one in there(world).snapshots.values():
+        one.tags[names.FLAGS] = "DW"
+    world.catalog.add_point(point.model_copy(update={"flags": frozenset("DW")}))
+    next(iter(there(world).snapshots.values())).tags[names.FLAGS] = "W"
+    assert play(world, hour(8))["state"] == "Success"
+    assert [one.tags[names.FLAGS] for one in there(world).snapshots.values()] == ["W", "W", "D", "D"]
+    assert next(iter(world.catalog.points(instance_id))).flags == frozenset("W")

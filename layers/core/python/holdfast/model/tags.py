@@ -44,6 +44,12 @@ def decode_flags(text: str) -> frozenset[Flag]:
     return frozenset(flag for flag in Flag if flag.value in text)
 
 
+def read_flags(tags: Mapping[str, str]) -> frozenset[Flag] | None:
+    """The flags of a snapshot; None when the tag is missing or is not one that we write."""
+    flags = decode_flags(tags.get(FLAGS, ""))
+    return flags if tags.get(FLAGS) == encode_flags(flags) else None
+
+
 def slot_tag(slot: datetime) -> str:
     return stamp(slot)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from holdfast.model import tags as names
 from holdfast.model.configuration import SchedulePolicy
-from holdfast.model.restore_point import Kind, RestorePoint
+from holdfast.model.restore_point import Flag, Kind, RestorePoint
 from holdfast.model.session import Problem, State
 from holdfast.model.tags import encode_flags
 from holdfast.operations.conclude_instance import read_outcome, with_problems, write_outcome
@@ -47,16 +47,25 @@ def apply_retention(request: ApplyRetention, services: Services) -> dict[str, An
     for point in whole:
         if point.point_id not in recorded:  # The catalog lost it; it is judged from the next pass on.
             services.catalog.add_point(point)
-    judged = [point for point in whole if _agrees(point, recorded)]
+    flags = {point.point_id: _flags(sets[point.point_id]) for point in whole}
+    judged = [
+        point.model_copy(update={"flags": recorded[point.point_id].flags.union(*told)})
+        for point in whole
+        if _agrees(point, recorded) and (told := flags[point.point_id])
+    ]
     pinned = _pinned(judged, sets, policy, request, services)
-    problems: list[Problem] = []
+    problems = [_in_doubt(point_id) for point_id, told in flags.items() if not told]
     removed = 0
     for verdict in judge(judged, rule_for(policy, Kind.SNAPSHOT), now, pinned=pinned):
         point = recorded[verdict.point_id]
-        if verdict.remove:
-            told = _remove(point, sets[point.point_id], verdict.reason, policy, request, spoke, services)
-            removed += not told
-            problems += told
+        if _is_edited(point, flags[point.point_id], verdict):
+            problems.append(_in_doubt(point.point_id))
+        if verdict.remove and flags[point.point_id] == {point.flags}:
+            failed = _remove(point, sets[point.point_id], verdict.reason, policy, request, spoke, services)
+            removed += not failed
+            problems += failed
+        elif verdict.remove:
+            log.warning("%s is kept: its flags were edited", point.point_id)
         elif verdict.unassigned:
             _reflag(point, sets[point.point_id], verdict, spoke, services)
         elif not point.complete:  # It was given up, nothing of it is gone, and now it is kept.
@@ -64,10 +73,7 @@ def apply_retention(request: ApplyRetention, services: Services) -> dict[str, An
     for snapshots in surplus:
         problems += _remove_surplus(snapshots, request, spoke, services)
     for point_id, snapshots in remains.items():
-        if point_id in recorded:
-            problems += _clear(recorded[point_id], snapshots, request, spoke, services)
-        elif _is_abandoned(snapshots, now):
-            services.catalog.add_point(_given_up(snapshots, request))
+        problems += _settle(recorded.get(point_id), snapshots, request, spoke, services)
     _forget_gone(recorded.values(), sets, spoke, now, services)
     outcome = read_outcome(request, services)
     if problems and outcome:
@@ -181,6 +187,44 @@ def _remove(
         services.catalog.remove_point(point)
     log.info("%s: restore point %s removed: %s", request.instance_id, point.point_id, reason)
     return problems
+
+
+def _flags(snapshots: list[VolumeSnapshot]) -> set[frozenset[Flag]]:
+    """What the tags of a set say about its flags; nothing when one of them cannot be read."""
+    told = [names.read_flags(one.tags) for one in snapshots]
+    return set() if None in told else {flags for flags in told if flags is not None}
+
+
+def _is_edited(point: RestorePoint, told: set[frozenset[Flag]], verdict: Verdict) -> bool:
+    """Whether the tags differ from the record, and not because taking flags off broke off halfway."""
+    reflagged = verdict.unassigned and not verdict.remove
+    return told != {point.flags} and not (reflagged and told <= {point.flags, verdict.flags})
+
+
+def _settle(
+    point: RestorePoint | None,
+    snapshots: list[VolumeSnapshot],
+    request: InstanceStep,
+    spoke: Spoke,
+    services: Services,
+) -> list[Problem]:
+    """Remains go when they were given up in an earlier pass; they are given up when nobody needs them."""
+    if point is not None:
+        return _clear(point, snapshots, request, spoke, services)
+    if _is_abandoned(snapshots, services.clock.now()):
+        services.catalog.add_point(_given_up(snapshots, request))
+    return []
+
+
+def _in_doubt(point_id: str) -> Problem:
+    """Flags decide over what is removed: when they cannot be trusted, nothing is."""
+    return Problem(
+        code="FlagsChanged",
+        message=f"The tag {names.FLAGS} of its snapshots is missing or differs from the catalog; it is kept.",
+        resource=point_id,
+        remedy="Put the tag right, or remove the snapshots by hand when nobody needs them.",
+        severity=State.WARNING,
+    )
 
 
 def _remove_surplus(

@@ -34,6 +34,7 @@ def remove_snapshots(doomed: Doomed, step: InstanceStep, spoke: Spoke, services:
     """Remove the snapshots of a verdict; what is refused or fails is told, and the rest still goes."""
     if not doomed.snapshots:
         return []
+    seen = {one.snapshot_id: one for one in doomed.snapshots}
     points = {one.snapshot_id: one.tags.get(names.POINT, "") for one in doomed.snapshots}
     services.catalog.write_part(
         step.session_id,
@@ -44,7 +45,7 @@ def remove_snapshots(doomed: Doomed, step: InstanceStep, spoke: Spoke, services:
     problems = []
     for one in spoke.read_snapshots(sorted(points)):
         refusal = _why_not(
-            one, points[one.snapshot_id], step, services.settings.installation, services.clock.now()
+            one, seen[one.snapshot_id], step, services.settings.installation, services.clock.now()
         )
         if refusal:
             problems.append(_refused(one, refusal))
@@ -58,9 +59,10 @@ def remove_snapshots(doomed: Doomed, step: InstanceStep, spoke: Spoke, services:
 
 
 def _why_not(
-    snapshot: VolumeSnapshot, point_id: str, step: InstanceStep, installation: str, now: datetime
+    snapshot: VolumeSnapshot, seen: VolumeSnapshot, step: InstanceStep, installation: str, now: datetime
 ) -> str:
-    """Why a snapshot must stay although there is a verdict on it; empty when it may go."""
+    """Why a snapshot must stay although there is a verdict on it as it was ``seen``; empty when it may go."""
+    point_id = seen.tags.get(names.POINT, "")
     expected = {
         names.INSTALLATION: installation,
         names.POLICY: step.policy,
@@ -70,6 +72,9 @@ def _why_not(
     for key, value in expected.items():
         if not value or snapshot.tags.get(key) != value:
             return f"its tag {key} is {snapshot.tags.get(key)!r} now, not {value!r}"
+    for key in (names.FLAGS, names.KEEP_UNTIL):
+        if snapshot.tags.get(key) != seen.tags.get(key):
+            return f"its tag {key} was changed to {snapshot.tags.get(key)!r} meanwhile"
     if names.BASE in snapshot.tags:
         return "changed block tracking needs it for the next backup"
     if point_id != step.point_id and names.is_in_use(snapshot.tags, now):  # Its own session knows better.
