@@ -300,7 +300,12 @@ def translate(
     if issubclass(fault.error, AccessDeniedError):
         return _denied(fault, code, text, action, role, resource)
     said = f"{code or status}{f' ({reason})' if reason else ''}{f': {text}' if text else ''}"
-    return fault.error(f"{action} failed: {said}", resource=resource, remedy=fault.remedy)
+    return fault.error(_sentence(f"{action} failed: {said}"), resource=resource, remedy=fault.remedy)
+
+
+def _sentence(text: str) -> str:
+    """``text`` with an end, so that a remedy can follow it."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _denied(fault: Fault, code: str, text: str, action: str, role: str, resource: str) -> HoldfastError:
