@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from holdfast.errors import AccessDeniedError, ThrottledError
+from holdfast.model.configuration import Configuration
 from holdfast.model.session import Outcome, Problem, State
 from holdfast.operations.conclude_instance import write_outcome
 from holdfast.operations.discover_instances import DiscoverInstances, discover_instances
@@ -90,6 +91,48 @@ def test_an_excluded_unit_takes_everything_below_it_out_with_the_reason():
         CLOSED: "the account lies in the excluded unit ou-ab12-11111111",
         LAB: "the account is excluded by exclude_accounts",
     }
+
+
+def second_to_the_company(**source: Any) -> SessionWorld:
+    """The policy of one account, after a policy of the Organization in which that account lies."""
+    organizations = [
+        {"name": "company", "management_role": "arn:aws:iam::777777777777:role/HoldfastOrganization"}
+    ]
+    document = configured(organizations=organizations).model_dump(exclude_defaults=True)
+    (own,) = document["policies"]
+    first = {**own, "name": "company-wide", "source": {"organization": "company", **source}}
+    document["policies"] = [first, own]
+    world = SessionWorld(Configuration.model_validate(document))
+    member = OrganizationAccount(ACCOUNT, "production", "ACTIVE")
+    world.organizations["company"] = MemoryOrganization({"r-ab12": ([], [member])})
+    return world
+
+
+def test_an_instance_of_a_role_account_has_one_owner_also_after_a_policy_of_its_organization():
+    world = second_to_the_company()
+    resolve(world)
+    world.add_instance()
+    assert found(world, discover(world)) == []
+    assert region_part(world)["coverage"] == {"not selected": 1}
+
+
+def test_a_policy_of_the_organization_that_leaves_the_account_out_takes_nothing_from_its_own():
+    world = second_to_the_company(exclude_accounts=[ACCOUNT])
+    resolve(world)
+    instance_id = world.add_instance()
+    assert found(world, discover(world)) == [instance_id]
+
+
+def test_an_organization_that_cannot_be_read_leaves_no_account_of_a_role_unprotected():
+    class Closed(MemoryOrganization):
+        def roots(self) -> list[str]:
+            raise AccessDeniedError("denied organizations:ListRoots")
+
+    world = second_to_the_company()
+    world.organizations["company"] = Closed({})
+    resolve(world)
+    instance_id = world.add_instance()
+    assert found(world, discover(world)) == [instance_id]
 
 
 def test_a_scope_without_accounts_has_no_region_to_look_at():

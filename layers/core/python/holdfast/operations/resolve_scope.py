@@ -5,15 +5,19 @@ Whoever is left out is written down with the reason: a report must add up to the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
-from holdfast.model.configuration import SchedulePolicy
+from holdfast.errors import PermanentError
+from holdfast.model.configuration import Configuration, SchedulePolicy
 from holdfast.model.scope import Account
 from holdfast.operations.services import Services
 from holdfast.operations.steps import SCOPE, Step, schedule_policy
-from holdfast.planning.selection import scope
+from holdfast.planning.selection import precedence, scope
 from holdfast.ports import OrganizationTree
+
+log = logging.getLogger(__name__)
 
 
 class ResolveScope(Step):
@@ -32,7 +36,7 @@ def resolve_scope(request: ResolveScope, services: Services) -> dict[str, Any]:
         {
             "regions": regions,
             "accounts": [
-                members.get(target.account, Account(account=target.account)).model_dump()
+                (members.get(target.account) or _place(target.account, policy, services)).model_dump()
                 for target in resolved.targets
             ],
             "left_out": [{"account": one.account, "reason": one.reason} for one in resolved.left_out],
@@ -44,11 +48,41 @@ def resolve_scope(request: ResolveScope, services: Services) -> dict[str, Any]:
 
 def _members(policy: SchedulePolicy, services: Services) -> Iterator[Account]:
     """Every account of the policy's Organization; none for a policy of one account."""
-    name = policy.source.organization
-    if name:
-        tree = services.organization(name)
-        for root in tree.roots():
-            yield from _walk(tree, name, root, ())
+    if policy.source.organization:
+        yield from _accounts(policy.source.organization, services)
+
+
+def _place(account: str, policy: SchedulePolicy, services: Services) -> Account:
+    """Where an account of a role lies, as far as a policy of an Organization comes first and may own it.
+
+    An Organization that cannot be read takes no account from this policy: two copies are better than none.
+    """
+    for name in _organizations_before(services.configuration, policy):
+        try:
+            found = next((one for one in _accounts(name, services) if one.account == account), None)
+        except PermanentError as error:
+            log.warning("whether %s lies in the Organization %s is not known: %s", account, name, error)
+            continue
+        if found:
+            return found
+    return Account(account=account)
+
+
+def _organizations_before(configuration: Configuration, policy: SchedulePolicy) -> list[str]:
+    """Organizations of the enabled policies that come before ``policy``."""
+    names: list[str] = []
+    for other in precedence(configuration):
+        if other.name == policy.name:
+            break
+        if other.enabled and other.source.organization:
+            names.append(other.source.organization)
+    return list(dict.fromkeys(names))
+
+
+def _accounts(organization: str, services: Services) -> Iterator[Account]:
+    tree = services.organization(organization)
+    for root in tree.roots():
+        yield from _walk(tree, organization, root, ())
 
 
 def _walk(tree: OrganizationTree, organization: str, unit: str, above: tuple[str, ...]) -> Iterator[Account]:
