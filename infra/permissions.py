@@ -194,17 +194,18 @@ def repository_expire(site: Site) -> tuple[Statement, ...]:
 
 
 def machine_role(
-    site: Site, machine: str, functions: tuple[str, ...], *, maps: bool, notes: bool = False
+    site: Site, machine: str, functions: tuple[str, ...], *, maps: bool, notes: str = ""
 ) -> tuple[Statement, ...]:
     """What a state machine may do: call its functions.
 
-    With ``maps`` also run maps over lists of work, with ``notes`` leave there why an item failed.
+    With ``maps`` also run maps over lists of work; with ``notes``, a folder of the work bucket, leave there
+    why an item failed.
     """
     invoke = [site.function_arn(verb) for verb in functions]
     return (
         allow("InvokeFunctions", "lambda:InvokeFunction", *invoke),
         *(_runs_maps(site, machine) if maps else ()),
-        *(_notes_problems(site) if notes else ()),
+        *(_notes_problems(site, notes) if notes else ()),
         *traces(site),
         allow("SampleTraces", "xray:GetSamplingRules GetSamplingTargets", "*", because=_TRACES),
         allow(
@@ -230,9 +231,9 @@ def _runs_maps(site: Site, machine: str) -> Iterator[Statement]:
     )
 
 
-def _notes_problems(site: Site) -> Iterator[Statement]:
+def _notes_problems(site: Site, folder: str) -> Iterator[Statement]:
     """Write why an item of a map failed; the map itself does not tell."""
-    problems = f"{site.bucket_arn(site.work_bucket)}/restores/*/problem.json"
+    problems = f"{site.bucket_arn(site.work_bucket)}/{folder}/*/problem.json"
     yield allow("NoteProblems", "s3:PutObject", problems, because=_OBJECTS)
 
 

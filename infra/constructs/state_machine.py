@@ -31,6 +31,8 @@ MACHINES: Final = {
     "restore": Place.CELL,
 }
 _PLACEHOLDER: Final = re.compile(r"\$\{([A-Za-z0-9]+)\}")
+_NOTE: Final = re.compile(r"'(\w+)/'[^\"]*'/problem\.json'")
+"""The key of a note, beginning with its folder in the work bucket."""
 
 
 def source(machine: str) -> Path:
@@ -85,12 +87,13 @@ def called_functions(text: str) -> tuple[str, ...]:
 def statements_of(machine: str, site: Site) -> tuple[Statement, ...]:
     """What a state machine may do, from what its definition does."""
     text = source(machine).read_text(encoding="utf-8")
+    note = _NOTE.search(text)
     return permissions.machine_role(
         site,
         machine,
         called_functions(text),
         maps='"DISTRIBUTED"' in text,
-        notes=":s3:putObject" in text,
+        notes=note.group(1) if note else "",
     )
 
 

@@ -258,6 +258,20 @@ def test_a_disabled_key_of_the_repository_fails_backups_by_its_name_and_keeps_sn
     assert installation.in_repository(installation.manifests("web")[-1]) == expected
 
 
+def test_why_a_block_cannot_be_read_is_told_with_resource_and_remedy(installation: Installation):
+    write_guests(installation)
+    installation.sim.faults.add(
+        Fault(call="ebs:GetSnapshotBlock", effect="error", code="AccessDeniedException", status=403)
+    )
+    installation.run_until(7)
+    outcome = installation.outcomes(installation.sessions()[0])["web"]
+    problem = outcome.problems[0]
+    assert (outcome.state, outcome.kinds, problem.code) == (State.FAILED, ("snapshot",), "AccessDenied")
+    assert "GetSnapshotBlock" in problem.message
+    assert problem.resource == f"arn:aws:iam::{SHOP}:role/HoldfastBackup"
+    assert problem.remedy
+
+
 def test_a_snapshot_that_ebs_fails_takes_its_set_with_it_and_no_other(installation: Installation):
     write_guests(installation)
     doomed = installation.volumes("web")["/dev/sdb"]
