@@ -217,6 +217,38 @@ def test_a_volume_detached_between_describing_and_taking_is_a_warning():
     assert taken["warnings"] == [
         f"{gone} was detached while the snapshots were taken; it is not in the restore point."
     ]
+    check(world, instance_id, taken)
+    assert [len(point.snapshot_ids) for point in world.catalog.points(instance_id)] == [1]
+
+
+def test_a_volume_attached_between_describing_and_taking_is_in_the_restore_point():
+    world = SessionWorld()
+    instance_id = world.add_instance(sizes=(1, 1))
+    larger = there(world).machines[instance_id]
+    new = world.volumes(instance_id)[1].volume_id
+    there(world).machines[instance_id] = without_last_volume(world, instance_id)
+    there(world).faults["create_snapshots"] = [lambda: there(world).machines.update({instance_id: larger})]
+    taken = take(world, instance_id)
+    assert taken["warnings"] == [
+        f"{new} was attached while the snapshots were taken; its device is not known."
+    ]
+    check(world, instance_id, taken)
+    assert [len(point.snapshot_ids) for point in world.catalog.points(instance_id)] == [2]
+
+
+def test_a_new_snapshot_that_cannot_be_tagged_yet_is_tried_again():
+    world = SessionWorld()
+    instance_id = world.add_instance(sizes=(1, 1))
+    there(world).faults["tag_snapshot"] = [SourceGoneError("InvalidSnapshot.NotFound")]
+    with pytest.raises(UnavailableError, match="not to be seen"):
+        take(world, instance_id)
+    snapshot, _ = take(world, instance_id)["snapshots"]
+    assert there(world).snapshots[snapshot["snapshot_id"]].tags[names.VOLUME] == snapshot["volume_id"]
+    world.clock.advance(timedelta(minutes=3))
+    del there(world).snapshots[snapshot["snapshot_id"]].tags[names.VOLUME]
+    there(world).faults["tag_snapshot"] = [SourceGoneError("InvalidSnapshot.NotFound")]
+    with pytest.raises(SourceGoneError):
+        take(world, instance_id)
 
 
 def test_missing_permission_is_told_as_it_is():
@@ -290,6 +322,9 @@ def test_a_snapshot_deleted_by_somebody_else_is_told():
     instance_id = world.add_instance()
     taken = take(world, instance_id)
     there(world).snapshots.clear()
+    with pytest.raises(UnavailableError, match="not to be seen"):
+        check(world, instance_id, taken)
+    world.clock.advance(timedelta(minutes=2))
     with pytest.raises(SourceGoneError):
         check(world, instance_id, taken)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.errors import PermanentError, SourceGoneError
+from holdfast.errors import PermanentError, SourceGoneError, UnavailableError
 from holdfast.model.inventory import InstanceConfiguration
 from holdfast.operations.services import Services
-from holdfast.operations.snapshot_sets import point_of
+from holdfast.operations.snapshot_sets import SETTLES_IN, point_of
 from holdfast.operations.steps import SnapshotSet
 
 LONGEST_WAIT = 120
@@ -26,6 +26,8 @@ def check_snapshots(request: CheckSnapshots, services: Services) -> dict[str, An
     wanted = [one.snapshot_id for one in request.snapshots]
     seen = spoke.read_snapshots(wanted)
     gone = sorted(set(wanted) - {one.snapshot_id for one in seen})
+    if gone and services.clock.now() - request.taken_at < SETTLES_IN:
+        raise UnavailableError("The new snapshot is not to be seen everywhere yet.", resource=gone[0])
     if gone:
         raise SourceGoneError(
             "The snapshot was deleted before the restore point was complete.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from holdfast.model import tags as names
 from holdfast.model.configuration import SchedulePolicy
@@ -19,6 +20,8 @@ from holdfast.ports import VolumeSnapshot
 
 USABLE = frozenset({"pending", "completed"})
 TAG_LIMIT = 50
+SETTLES_IN = timedelta(minutes=2)
+"""How long new snapshots may take to show everywhere (EC2 is eventually consistent)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,20 +21,25 @@ from holdfast.errors import (
     TransientError,
     UnavailableError,
 )
+from holdfast.model import tags as names
 from holdfast.model.configuration import SchedulePolicy
 from holdfast.model.inventory import InstanceConfiguration
 from holdfast.operations.removal import Doomed, remove_snapshots
 from holdfast.operations.services import Services
-from holdfast.operations.snapshot_sets import can_copy_in_call, identity, set_tags, sort_out, volume_tags
+from holdfast.operations.snapshot_sets import (
+    SETTLES_IN,
+    can_copy_in_call,
+    identity,
+    promised_count,
+    set_tags,
+    sort_out,
+    volume_tags,
+)
 from holdfast.operations.steps import InstanceStep, schedule_policy
 from holdfast.planning.selection import ExcludedVolume, excluded_volumes
 from holdfast.ports import Spoke, VolumeSnapshot
 
 log = logging.getLogger(__name__)
-
-SETTLES_IN = timedelta(minutes=2)
-"""How long a call without an answer may take to show in DescribeSnapshots (EC2 is eventually consistent)."""
-
 
 QUOTA_WAIT = 60
 """Seconds between two tries for a place under the quota of pending snapshots."""
@@ -90,7 +95,14 @@ def _take(request: TakeSnapshots, services: Services) -> dict[str, Any]:
         usable = usable or tuple(_create(request, policy, configuration, spoke, services))
     else:
         configuration = captured[0]
-    _tag_each(usable, policy, configuration, spoke)
+    try:
+        _tag_each(usable, policy, configuration, spoke)
+    except SourceGoneError as error:
+        if now - min(one.started_at for one in usable) > SETTLES_IN:
+            raise
+        raise UnavailableError(
+            "The new snapshots are not to be seen everywhere yet.", resource=request.instance_id
+        ) from error
     warnings = [f"Remains of an earlier try are still there: {one.resource}: {one.message}" for one in left]
     return _answer(request, usable, configuration, policy, warnings)
 
@@ -184,14 +196,17 @@ def _tag_each(
     configuration: InstanceConfiguration,
     spoke: Spoke,
 ) -> None:
-    """What differs from volume to volume cannot be said in the one call that makes them all."""
+    """What differs from volume to volume cannot be said in the one call that makes them all.
+
+    Nor can the true number of snapshots, when a volume is attached or detached just before that call.
+    """
     volumes = {volume.volume_id: volume for volume in configuration.instance.volumes}
     for one in snapshots:
         volume = volumes.get(one.volume_id)
-        if volume is None:
-            continue
-        wanted = volume_tags(volume, copy=policy.tags.copy_from_volumes)
+        wanted = volume_tags(volume, copy=policy.tags.copy_from_volumes) if volume else {}
         missing = {key: value for key, value in wanted.items() if key not in one.tags}
+        if promised_count(one) != len(snapshots):
+            spoke.tag_snapshot(one.snapshot_id, {names.VOLUMES: str(len(snapshots))})
         room = dict(list(missing.items())[-max(0, 50 - len(one.tags)) :])
         if room:
             spoke.tag_snapshot(one.snapshot_id, room)
@@ -206,6 +221,7 @@ def _answer(
 ) -> dict[str, Any]:
     devices = {volume.volume_id: volume.device for volume in configuration.instance.volumes}
     left_out = {one.volume_id for one in _left_out(policy, configuration)}
+    new = sorted({one.volume_id for one in snapshots} - devices.keys())
     gone = sorted(devices.keys() - left_out - {one.volume_id for one in snapshots})
     return {
         "point_id": request.point_id,
@@ -221,6 +237,7 @@ def _answer(
         ],
         "warnings": [
             *warnings,
+            *(f"{one} was attached while the snapshots were taken; its device is not known." for one in new),
             *(
                 f"{volume_id} was detached while the snapshots were taken; it is not in the restore point."
                 for volume_id in gone
