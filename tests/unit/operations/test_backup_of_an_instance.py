@@ -506,3 +506,22 @@ def test_a_backup_that_a_later_one_has_overtaken_does_not_take_the_base_from_it(
     play(world, START + timedelta(days=1))
     assert world.ebs.reads == []
     assert content(world, newest(world, instance_id)) == world.disks[disk(world, instance_id)]
+
+
+def test_a_base_for_a_repository_that_is_no_target_any_more_is_released():
+    world, _ = a_world()
+    play(world)
+    (base,) = base_tags(world)
+    there(world).snapshots[base].tags[names.BASE] = "earlier"
+    play(world, HOURS_17)
+    assert set(base_tags(world).values()) == {REPOSITORY}
+    assert base not in base_tags(world)
+
+
+def test_the_base_of_another_policy_in_its_own_repository_stays():
+    world, _ = a_world()
+    play(world)
+    (base,) = base_tags(world)
+    there(world).snapshots[base].tags |= {names.BASE: "other", names.POLICY: "weekly"}
+    play(world, HOURS_17)
+    assert base_tags(world)[base] == "other"

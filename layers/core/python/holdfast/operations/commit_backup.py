@@ -156,8 +156,11 @@ def _move_base(request: CommitBackup, services: Services) -> list[str]:
             spoke.untag_snapshot(snapshot_id, [names.IN_USE])
         if overtaken:
             return []
-        for one in spoke.find_snapshots({**ours, names.BASE: request.repository}):
-            if one.snapshot_id not in own:
+        for one in spoke.find_snapshots(ours):
+            # Also what this policy marked for a repository that was its target before.
+            base, made_by = one.tags.get(names.BASE), one.tags.get(names.POLICY)
+            released = base == request.repository or (base is not None and made_by == request.policy)
+            if released and one.snapshot_id not in own:
                 spoke.untag_snapshot(one.snapshot_id, [names.BASE])
     except HoldfastError as error:
         return [f"The snapshot for the next comparison could not be marked: {error}"]
