@@ -234,9 +234,18 @@ def test_a_scope_without_any_account_is_a_warning():
     assert (concluded["state"], problem.code) == ("Warning", "EmptyScope")
 
 
-def test_a_session_without_any_instance_succeeds():
-    world = SessionWorld()
-    assert play(world)["state"] == "Success"
+def test_a_session_that_protects_nothing_is_a_warning_that_says_so():
+    world = SessionWorld(configured(selection={"tags": [{"key": "bakcup"}]}))
+    world.add_instance(tags={"backup": "yes"})
+    concluded = play(world)
+    (problem,) = world.catalog.read_session(concluded["session_id"]).problems
+    assert (concluded["state"], concluded["retry"]) == ("Warning", False)
+    assert (problem.code, problem.resource) == ("NothingProtected", POLICY)
+    assert "1 accounts were looked at, 0 left out" in problem.message
+
+
+def test_a_person_who_runs_a_policy_that_protects_nothing_sees_it_and_is_not_warned():
+    assert play(SessionWorld(), manual=True)["state"] == "Success"
 
 
 def test_the_cell_is_started_once_and_the_newest_token_is_answered():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -169,6 +169,8 @@ def _judged(
             )
         )
     problems += _not_found(policy, outcomes)
+    if not outcomes and not problems and not request.manual:
+        problems.append(_nothing(policy, scope))
     if len(problems) > MOST_PROBLEMS:
         more = f"{len(problems) - MOST_PROBLEMS} more problems are not kept in this record."
         problems = [*problems[:MOST_PROBLEMS], Problem(code="More", message=more, severity=State.WARNING)]
@@ -227,6 +229,19 @@ def _not_found(policy: SchedulePolicy, outcomes: Iterable[Outcome]) -> Iterator[
             remedy="Correct its id or the Regions of the policy, or take it out of the policy.",
             severity=State.WARNING,
         )
+
+
+def _nothing(policy: SchedulePolicy, scope: Mapping[str, Any]) -> Problem:
+    """A schedule that protects nothing is more often a mistake than a wish."""
+    entered, left_out = len(scope.get("accounts", ())), len(scope.get("left_out", ()))
+    return Problem(
+        code="NothingProtected",
+        message=f"The session protected no instance: {entered} accounts were looked at, {left_out} left out, "
+        "and no instance there is selected by this policy.",
+        resource=policy.name,
+        remedy="Correct the tags, ids, accounts or Regions of the policy, or disable it.",
+        severity=State.WARNING,
+    )
 
 
 def _metrics(session: Session) -> dict[str, float]:
