@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.cli.restore import _new_file
 from holdfast.model.blocks import BLOCK_SIZE, GIB
 from holdfast.repository.repository import Repository
 from holdfast.stores.directory import DirectoryStore
@@ -150,6 +151,29 @@ def test_a_file_that_exists_is_never_overwritten(holdfast: Command, plain: Path,
         "restore", "image", str(image), "--repository", f"file://{plain}", "--instance", INSTANCE
     )
     assert (ended.code, image.read_text()) == (1, "precious")
+
+
+def test_an_image_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+    image = tmp_path / "disk.raw"
+    with _new_file(image) as file:
+        file.write(b"half")
+        assert not image.exists()
+        file.write(b" and half")
+    assert image.read_bytes() == b"half and half"
+    assert list(tmp_path.iterdir()) == [image]
+
+
+def test_what_a_killed_run_left_is_named_and_not_touched(
+    holdfast: Command, plain: Path, tmp_path: Path
+) -> None:
+    left = tmp_path / "disk.raw.partial"
+    left.write_text("half")
+    ended = holdfast(
+        "restore", "image", str(tmp_path / "disk.raw"), "--repository", f"file://{plain}",
+        "--instance", INSTANCE,
+    )  # fmt: skip
+    assert (ended.code, left.read_text()) == (1, "half")
+    assert not (tmp_path / "disk.raw").exists()
 
 
 def test_of_a_damaged_repository_no_image_is_left(

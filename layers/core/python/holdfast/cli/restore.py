@@ -187,19 +187,32 @@ def _volume(manifest: PointManifest, wanted: str) -> VolumeManifest:
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[BufferedRandom]:
-    """A file that is there only when the block ends well. Raises ConflictError when there is one already."""
+    """A file that has its name only when the block ends well, also when the process is killed before.
+
+    Raises ConflictError when there is one already, or a part that another run left or is writing.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    if path.exists():
+        raise _exists(path)
     try:
-        file = path.open("x+b")
+        file = partial.open("x+b")
     except FileExistsError as error:
-        raise ConflictError(
-            "The file exists already.", resource=str(path), remedy="Choose another name."
-        ) from error
+        raise _exists(partial) from error
     try:
         with file:
             yield file
+        if path.exists():  # Made by somebody else in the meantime.
+            raise _exists(path)
+        partial.rename(path)
     except BaseException:
-        path.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
+
+
+def _exists(path: Path) -> ConflictError:
+    return ConflictError(
+        "The file exists already.", resource=str(path), remedy="Remove it, or choose another name."
+    )
 
 
 @app.command()
