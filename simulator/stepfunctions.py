@@ -266,12 +266,18 @@ class Executions:
             self._simulator.recorder.executes(machine)
 
     def _note_map_run(self, run: MapRun, frame: Frame) -> None:
+        """Keep a Map run that the role may run. Source: "IAM policies for using Distributed Map states"."""
         self.map_runs[run.arn] = run
         execution = frame.execution
         key = self.identity(execution).access_key
-        reason = self._simulator.recorder.authorize(key, "states:StartExecution", execution.state_machine_arn)
-        if reason:
-            raise StateFailure("States.Permissions", reason)
+        child = f"{run.machine_arn.replace(':stateMachine:', ':execution:')}:*"
+        for action, resource in (
+            ("states:StartExecution", execution.state_machine_arn),
+            ("states:DescribeExecution", child),
+            ("states:StopExecution", child),
+        ):
+            if reason := self._simulator.recorder.authorize(key, action, resource):
+                raise StateFailure("States.Permissions", reason)
 
     # Identity
 

@@ -113,8 +113,9 @@ class Stack:
 
     def machine(self, name: str, definition: dict[str, Any], *statements: dict[str, Any]) -> str:
         """A state machine; returns its ARN-to-be."""
-        invoke = {"Action": ["lambda:InvokeFunction", "states:StartExecution"], "Resource": "*"}
-        self.resources[f"{name}Role"] = role("states", invoke, *statements)
+        maps = ["states:StartExecution", "states:DescribeExecution", "states:StopExecution"]
+        runs = {"Action": ["lambda:InvokeFunction", *maps], "Resource": "*"}
+        self.resources[f"{name}Role"] = role("states", runs, *statements)
         self.resources[name] = {
             "Type": "AWS::StepFunctions::StateMachine",
             "Properties": {

@@ -259,6 +259,19 @@ def test_children_of_a_distributed_map_do_not_see_the_variables_of_their_parent(
     assert execution.error == "States.ExceedToleratedFailureThreshold"
 
 
+def test_a_distributed_map_needs_the_right_to_run_its_children(stack, functions):
+    stack.function("double", functions(double=DOUBLE))
+    stack.machine("Machine", one_state(distributed("double", Items="{% $states.input %}")))
+    policy = stack.resources["MachineRole"]["Properties"]["Policies"][0]["PolicyDocument"]
+    policy["Statement"][0]["Action"] = ["lambda:InvokeFunction", "states:StartExecution"]
+    stack.deploy()
+
+    execution = stack.run("Machine", [{"n": 1}])
+
+    assert execution.error == "States.Permissions"
+    assert "states:DescribeExecution" in execution.cause
+
+
 def test_an_inline_map_sees_outer_variables_and_fails_with_the_error_of_its_item(stack):
     inner = {
         "StartAt": "Check",
