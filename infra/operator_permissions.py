@@ -90,7 +90,10 @@ def operator(configuration: Configuration) -> tuple[Statement, ...]:
             "SwitchPolicies",
             "dynamodb:PutItem DeleteItem",
             hub.table_arn,
-            when={"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["POLICY#*"]}},
+            when={
+                "ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["POLICY#*"]},
+                "Null": {"dynamodb:LeadingKeys": "false"},  # ForAllValues alone is true without keys.
+            },
         ),
     )
 

@@ -88,7 +88,12 @@ def backup(spoke: Spoke) -> tuple[Statement, ...]:
     # An Organization's accounts are not known here: its snapshots may go to any, but never to everybody.
     known = {} if configuration.organizations else {"StringEqualsIfExists": {"ec2:Add/userId": partners}}
     shared = {**spoke.ours, **known, "Null": {"ec2:Add/group": "true"}}
-    own_tags = {**spoke.ours, "ForAllValues:StringLike": {"aws:TagKeys": [f"{tags.PREFIX}*"]}}
+    # ForAllValues alone is true without keys, and a call without keys removes every tag.
+    named: Conditions = {
+        "ForAllValues:StringLike": {"aws:TagKeys": [f"{tags.PREFIX}*"]},
+        "Null": {"aws:TagKeys": "false"},
+    }
+    own_tags: Conditions = {**spoke.ours, **named}
     return (
         allow(
             "FindInstances",

@@ -156,6 +156,18 @@ def test_tags_are_given_in_the_call_that_creates_or_to_what_is_ours(
         assert set(conditions) in ({"ec2:CreateAction"}, {TAG}), name
 
 
+def test_a_condition_on_all_values_asks_that_there_is_one(granted: list[tuple[str, dict[str, Any]]]):
+    people = [one.document() for make in POLICIES.values() for one in make(a_configuration())]
+    found = []
+    for statement in (*people, *(statement for _, statement in granted)):
+        condition = statement.get("Condition", {})
+        for operator in condition:
+            if operator.startswith("ForAllValues:"):
+                found += condition[operator]
+                assert condition["Null"] == dict.fromkeys(condition[operator], "false")
+    assert set(found) == {"aws:TagKeys", "dynamodb:LeadingKeys"}
+
+
 def test_what_is_created_must_carry_our_tag(granted: list[tuple[str, dict[str, Any]]]):
     creating = {
         "ec2:CreateVolume": "volume/*",
