@@ -65,6 +65,16 @@ def test_the_catalog_forgets_what_was_removed():
     assert [(point.taken_at - START).days for point in points] == [1, 2]
 
 
+def test_the_catalog_forgets_what_was_removed_under_every_name_of_its_repository():
+    world, instance_id = a_world()
+    first = next(iter(world.catalog.points(instance_id, Kind.BACKUP)))
+    world.catalog.add_point(first.model_copy(update={"repository": "as-it-was-called-before"}))
+    expire(world, START + 2 * DAY + timedelta(hours=1))
+    expire(world, START + 3 * DAY + timedelta(hours=1))
+    points = list(world.catalog.points(instance_id, Kind.BACKUP))
+    assert [(point.taken_at - START).days for point in points] == [1, 2]
+
+
 def test_the_newest_backup_of_an_instance_is_never_removed_by_age_alone():
     world, instance_id = a_world()
     for number in range(10, 40):

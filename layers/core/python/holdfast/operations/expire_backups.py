@@ -76,8 +76,16 @@ def _expire(name: str, request: ExpireBackups, services: Services) -> dict[str, 
         expired, services.clock.now(), ids=services.ids, installation=services.settings.installation
     )
     for gone in cycle.deleted:
-        services.catalog.remove_point(expired[gone])
+        _forget(expired[gone], services)
     return {**counts, "noted": len(cycle.marked), "removed": len(cycle.deleted)}
+
+
+def _forget(point: RestorePoint, services: Services) -> None:
+    """Take a backup out of the catalog under every name that its repository ever had."""
+    services.catalog.remove_point(point)
+    for listed in list(services.catalog.points(point.instance_id, Kind.BACKUP)):
+        if listed.point_id == point.point_id:
+            services.catalog.remove_point(listed)
 
 
 def _points(name: str, repository: Repository, services: Services) -> list[RestorePoint]:
