@@ -127,9 +127,7 @@ def test_harmonization_keeps_at_least_what_each_schedule_alone_would_keep(points
     together = outcome(points, rule)
     for flag in rule.keep:
         only = [
-            each.model_copy(update={"flags": frozenset({flag}), "keep_until": None})
-            for each in points
-            if flag in each.flags and each.keep_until is None
+            each.model_copy(update={"flags": frozenset({flag})}) for each in points if flag in each.flags
         ]
         alone = outcome(only, Rule({flag: rule.keep[flag]}, rule.zone, 0))
         assert all(together[point_id] for point_id, kept in alone.items() if kept)
