@@ -126,9 +126,7 @@ def test_a_point_with_a_live_flag_is_never_removed(points, rule):
 def test_harmonization_keeps_at_least_what_each_schedule_alone_would_keep(points, rule):
     together = outcome(points, rule)
     for flag in rule.keep:
-        only = [
-            each.model_copy(update={"flags": frozenset({flag})}) for each in points if flag in each.flags
-        ]
+        only = [each.model_copy(update={"flags": frozenset({flag})}) for each in points if flag in each.flags]
         alone = outcome(only, Rule({flag: rule.keep[flag]}, rule.zone, 0))
         assert all(together[point_id] for point_id, kept in alone.items() if kept)
 
