@@ -33,6 +33,7 @@ PointId = Annotated[str, typer.Option("--point", help="Restore point id; default
 Tags = Annotated[
     list[str], typer.Option("--tag", metavar="KEY=VALUE", help="Tag of what is created; repeatable.")
 ]
+Encrypted = Annotated[bool, typer.Option("--encrypted", help="Encrypt with the account's default key.")]
 KeyArn = Annotated[str, typer.Option("--kms-key", help="Encrypt restored volumes with this KMS key.")]
 Account = Annotated[
     str, typer.Option("--account", help="Target account; default: the account of the source.")
@@ -53,6 +54,12 @@ def parse_tags(words: list[str]) -> dict[str, str]:
             )
         tags[key] = value
     return tags
+
+
+def _created(kms_key: str, tags: list[str], *, encrypted: bool) -> dict[str, Any]:
+    """How what is created is tagged and encrypted; without a wish it is encrypted as the source was."""
+    wish = {"encrypted": True} if encrypted or kms_key else {}
+    return {"kms_key_arn": kms_key, "tags": parse_tags(tags), **wish}
 
 
 def _request(
@@ -98,9 +105,7 @@ def volume(
     point: PointId = "",
     volume: Annotated[list[str], typer.Option("--volume", help="Volume id in the point; default: all.")] = [],  # noqa: B006
     account: Account = "",
-    encrypted: Annotated[
-        bool, typer.Option("--encrypted", help="Encrypt with the account's default key.")
-    ] = False,
+    encrypted: Encrypted = False,
     kms_key: KeyArn = "",
     tag: Tags = [],  # noqa: B006
     reason: Reason = "",
@@ -109,13 +114,7 @@ def volume(
 ) -> None:
     """Restore volumes of a restore point as new, unattached volumes."""
     cli: CommandContext = context.obj
-    target: dict[str, Any] = {
-        "availability_zone": availability_zone,
-        "kms_key_arn": kms_key,
-        "tags": parse_tags(tag),
-    }
-    if encrypted or kms_key:
-        target["encrypted"] = True
+    target = {**_created(kms_key, tag, encrypted=encrypted), "availability_zone": availability_zone}
     request = _request(cli, "volume", instance, point, account, target)
     _run(cli, {**request, "volume_ids": volume, "reason": reason}, dry_run=dry_run, yes=yes)
 
@@ -132,9 +131,7 @@ def instance(
     security_group: Annotated[list[str], typer.Option("--security-group", help="Repeatable.")] = [],  # noqa: B006
     key_name: Annotated[str, typer.Option("--key-name", help="EC2 key pair.")] = "",
     instance_profile: Annotated[str, typer.Option("--instance-profile", help="ARN, or 'none'.")] = "",
-    encrypted: Annotated[
-        bool, typer.Option("--encrypted", help="Encrypt with the account's default key.")
-    ] = False,
+    encrypted: Encrypted = False,
     kms_key: KeyArn = "",
     tag: Tags = [],  # noqa: B006
     reason: Reason = "",
@@ -143,9 +140,7 @@ def instance(
 ) -> None:
     """Restore an instance to a new location, with one new network interface."""
     cli: CommandContext = context.obj
-    target: dict[str, Any] = {"kms_key_arn": kms_key, "tags": parse_tags(tag)}
-    if encrypted or kms_key:
-        target["encrypted"] = True
+    target = _created(kms_key, tag, encrypted=encrypted)
     settings = {
         "name": name,
         "instance_type": instance_type,
