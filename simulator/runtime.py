@@ -129,7 +129,7 @@ class Processes:
             environment, identity = self._idle[key].pop() if self._idle[key] else (None, None)
         if environment is None or identity is None:
             environment, identity = self._start(function)
-        (self._folder / "now").write_text(self._simulator.clock.now().isoformat())
+        self._tell_time()
         answer = environment.invoke(
             payload or b"null",
             request_id,
@@ -153,10 +153,17 @@ class Processes:
                     environment.close()
             self._idle.clear()
 
+    def _tell_time(self) -> None:
+        """Leave the virtual time where running functions look for it: whole at every moment."""
+        with self._lock:
+            new = self._folder / "now.new"
+            new.write_text(self._simulator.clock.now().isoformat())
+            new.replace(self._folder / "now")
+
     def _start(self, function: LambdaFunction) -> tuple[Environment, Identity]:
         simulator, lambdas = self._simulator, self._simulator.lambdas
         self._folder.mkdir(exist_ok=True)
-        (self._folder / "now").write_text(simulator.clock.now().isoformat())
+        self._tell_time()
         code = extracted(function.code_bytes, self._folder / "code")
         identity = lambdas.new_identity(function)
         paths = [code, *(folder / "python" for folder in lambdas.layer_folders(function))]
