@@ -7,14 +7,16 @@ delivered twice or late starts nothing twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from aws_cdk import aws_scheduler as scheduler
 from constructs import Construct
 
-from holdfast.model.configuration import Configuration
-from holdfast.model.expressions import eventbridge_expressions
+from holdfast.model.configuration import AnyPolicy, Configuration
+from holdfast.model.expressions import Expression, eventbridge_expressions, expressions_of
+from holdfast.model.firings import sla_firings
+from holdfast.model.regions import TIME_ZONES
 from infra.constructs.function import service_role
 from infra.function_table import DAILY, SCHEDULED
 from infra.names import Site, digest, slug
@@ -64,6 +66,20 @@ def _schedule(
     return schedule
 
 
+def _expressions(configuration: Configuration) -> Iterator[tuple[AnyPolicy, str, int, Expression]]:
+    """Every expression of every policy; those of SLA-based ones Region by Region, in its time zone."""
+    for policy in configuration.policies:
+        for number, expression in enumerate(eventbridge_expressions(policy)):
+            yield policy, "", number, expression
+    templates = {template.name: template for template in configuration.sla_templates}
+    for sla in configuration.sla_policies:
+        selected = sla_firings(templates[sla.sla_template])
+        for region in sorted(sla.regions):
+            zone = configuration.region_time_zones.get(region) or TIME_ZONES[region]
+            for number, expression in enumerate(expressions_of(selected, zone)):
+                yield sla, region, number, expression
+
+
 def deploy_schedules(
     scope: Construct, configuration: Configuration, site: Site
 ) -> list[scheduler.CfnSchedule]:
@@ -85,19 +101,19 @@ def deploy_schedules(
     made = [
         _schedule(
             scope,
-            f"{slug(policy.name)}-{digest(policy.name)}-{number}",
+            f"{slug(policy.name)}-{digest(policy.name + region)}-{number}",
             group=group,
             expression=expression.cron,
             time_zone=expression.time_zone,
             target_arn=site.function_arn("start_session"),
             role_arn=role.role_arn,
             undelivered_arn=site.undelivered_arn,
-            event={"policy": policy.name, "scheduled_at": SCHEDULED_TIME},
-            description=f"Policy {policy.name}"[:512],
+            event={"policy": policy.name, "scheduled_at": SCHEDULED_TIME}
+            | ({"region": region} if region else {}),
+            description=f"Policy {policy.name}{f' in {region}' if region else ''}"[:512],
             enabled=policy.enabled,
         )
-        for policy in configuration.policies
-        for number, expression in enumerate(eventbridge_expressions(policy))
+        for policy, region, number, expression in _expressions(configuration)
     ]
     daily = [
         _schedule(

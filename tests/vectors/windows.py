@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from holdfast.model.configuration import SlaTemplate
 from holdfast.model.regions import TIME_ZONES
 from holdfast.model.sla import Window
-from holdfast.planning.sla import Action, at_close, at_creation, closes_at, runs, sla_slots
+from holdfast.planning.sla import Action, at_close, at_creation, closes_at, sla_slots
 from tests.vectors.policies import instant
 
 ACTIONS = {
@@ -36,7 +36,7 @@ def run(vector: dict) -> int:
 
 
 def expanded(case: dict) -> None:
-    found = runs(Window(start=case["start"], end=case["end"]), case["every_min"])
+    found = Window(start=case["start"], end=case["end"]).runs(case["every_min"])
     if "expect" in case:
         assert [f"{minute // 60 % 24:02}:{minute % 60:02}" for minute in found] == case["expect"]
     if "expect_count" in case:

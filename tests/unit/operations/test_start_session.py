@@ -30,7 +30,10 @@ def test_a_slot_starts_one_execution_named_as_the_session():
         "policy": POLICY,
         "slot": "2026-11-22T07:00:00+00:00",
         "manual": False,
+        "only_regions": [],
         "snapshot_flags": "D",
+        "temporary": False,
+        "replica_flags": None,
         "backup_flags": "D",
     }
 

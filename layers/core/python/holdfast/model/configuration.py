@@ -49,6 +49,7 @@ from holdfast.model.sla import HealthCheck, SlaTemplate, StorageTemplate
 __all__ = [
     "Account",
     "AccountId",
+    "AnyPolicy",
     "ArchiveMonths",
     "BackupDays",
     "BackupMonths",
@@ -266,6 +267,9 @@ class SlaPolicy(Policy):
     storage_template: str = Field("", description="Name of a storage template; needed for backups")
 
 
+AnyPolicy = SchedulePolicy | SlaPolicy
+
+
 class ObsoleteSnapshots(Settable):
     """Retention of snapshots and replicas whose instance no policy processes any more."""
 
@@ -317,7 +321,7 @@ class Configuration(Settable):
             sorted({region for policy in (*self.policies, *self.sla_policies) for region in policy.regions})
         )
 
-    def policy(self, name: str) -> SchedulePolicy | SlaPolicy | None:
+    def policy(self, name: str) -> AnyPolicy | None:
         """The policy with this exact name."""
-        found: list[SchedulePolicy | SlaPolicy] = [*self.policies, *self.sla_policies]
+        found: list[AnyPolicy] = [*self.policies, *self.sla_policies]
         return next((policy for policy in found if policy.name == name), None)

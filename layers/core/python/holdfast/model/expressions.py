@@ -93,15 +93,20 @@ def _catch_up(times: set[int], time_zone: str) -> list[Expression]:
 
 def eventbridge_expressions(policy: SchedulePolicy) -> tuple[Expression, ...]:
     """The expressions whose events cover every slot of ``policy``; none without schedules."""
+    return expressions_of(firings(policy), policy.time_zone)
+
+
+def expressions_of(selected: tuple[Firing, ...], time_zone: str) -> tuple[Expression, ...]:
+    """The expressions whose events cover every one of ``selected`` in an IANA time zone."""
     grouped: dict[tuple[int, Days], set[int]] = {}
-    needed = _needed(firings(policy))
+    needed = _needed(selected)
     for firing in needed:
         grouped.setdefault((firing.minute % 60, firing.days), set()).add(firing.minute // 60)
     found = [
-        Expression(f"cron({minute} {'*' if len(hours) == 24 else _list(hours)} {fields} *)", policy.time_zone)
+        Expression(f"cron({minute} {'*' if len(hours) == 24 else _list(hours)} {fields} *)", time_zone)
         for (minute, days), hours in grouped.items()
         for fields in _day_fields(days)
     ]
-    if ZoneInfo(policy.time_zone).key != "UTC":
-        found += _catch_up({firing.minute for firing in needed}, policy.time_zone)
+    if ZoneInfo(time_zone).key != "UTC":
+        found += _catch_up({firing.minute for firing in needed}, time_zone)
     return tuple(dict.fromkeys(found))

@@ -21,6 +21,7 @@ from holdfast.model.schedules import (
     YearlySchedule,
 )
 from holdfast.model.settable import WEEKDAYS, Weekday, minutes
+from holdfast.model.sla import Cadences, SlaTemplate, Window
 
 ALL_DAYS = frozenset(range(7))
 ALL_MONTHS = frozenset(range(1, 13))
@@ -146,6 +147,40 @@ def selected(policy: SchedulePolicy) -> Iterator[Firing]:
         yield from _monthly(policy.monthly, minutes(monthly_time(policy)))
     if policy.yearly and policy.yearly.enabled:
         yield from _yearly(policy.yearly, minutes(yearly_time(policy)))
+
+
+def days_due(cadences: Cadences) -> tuple[Days, ...]:
+    """Days on which an SLA template makes anything: every day with a daily cadence, else the others' days."""
+    if cadences.daily:
+        return (Days(),)
+    weekly = (Days(weekday_numbers(cadences.weekly.days)),) if cadences.weekly else ()
+    monthly = (days_of_month(cadences.monthly.run_on, cadences.monthly.months),) if cadences.monthly else ()
+    return (*weekly, *monthly)
+
+
+def runs_in(window: Window, cadences: Cadences) -> tuple[int, ...]:
+    """Minutes after the midnight before the window opens, of each run; without a daily cadence, one."""
+    return window.runs(cadences.daily.interval) if cadences.daily else window.runs(window.length)
+
+
+def sla_firings(template: SlaTemplate) -> tuple[Firing, ...]:
+    """Everything that a template selects, by the wall clock of each source Region.
+
+    The flag says nothing here: flags are earned by success. A run after midnight of a window that began the
+    day before belongs to a daily cadence, so that its days need no shifting.
+    """
+    return tuple(
+        dict.fromkeys(
+            Firing(kind, Flag.DAILY, minute % 1440, days)
+            for kind, cadences, window in (
+                (Kind.SNAPSHOT, template.snapshots, template.snapshot_window),
+                (Kind.BACKUP, template.backups, template.backup_window),
+            )
+            if cadences
+            for days in days_due(cadences)
+            for minute in runs_in(window, cadences)
+        )
+    )
 
 
 def firings(policy: SchedulePolicy) -> tuple[Firing, ...]:

@@ -25,10 +25,22 @@ def parse_stamp(text: str) -> datetime:
     return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
-def session_id(policy: str, slot: datetime) -> str:
-    """One session per policy and slot; valid as a Step Functions execution name (at most 80 characters)."""
+def session_id(policy: str, slot: datetime, region: str = "") -> str:
+    """One session per policy and slot; valid as a Step Functions execution name (at most 80 characters).
+
+    With ``region``, one per Region: windows of SLA templates are local to it.
+    """
     slug = re.sub(r"[^A-Za-z0-9]+", "-", policy).strip("-")[:40]
-    return f"{stamp(slot)}-{slug}-{_digest(policy)[:8]}"
+    digest = _digest(policy, region) if region else _digest(policy)
+    return f"{stamp(slot)}-{slug}-{digest[:8]}"
+
+
+def slot_of(session: str) -> datetime | None:
+    """The slot in the name of a session; None for a name that is not one."""
+    try:
+        return parse_stamp(session[:16])
+    except ValueError:
+        return None
 
 
 def point_id(session: str, instance_id: str) -> str:

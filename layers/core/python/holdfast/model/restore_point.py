@@ -32,7 +32,7 @@ class RestorePoint(Value):
     """A dated, restorable state of one instance.
 
     ``snapshot_ids`` maps volume id to EBS snapshot id (snapshots and replicas, and the base kept for
-    changed block tracking). ``base_for_backup`` marks the snapshot that the next backup compares with.
+    changed block tracking). ``temporary``: made only so that a backup has something to read.
     """
 
     point_id: str
@@ -46,6 +46,7 @@ class RestorePoint(Value):
     policy: str = ""
     flags: frozenset[Flag] = frozenset()
     manual: bool = False
+    temporary: bool = False
     keep_until: datetime | None = None
     repository: str = ""
     full: bool = False

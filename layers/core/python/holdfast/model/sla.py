@@ -10,7 +10,16 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from holdfast.model.schedules import DayOfMonth, Keep, Months
-from holdfast.model.settable import Description, Month, Name, RegionName, Settable, TimeOfDay, Weekday
+from holdfast.model.settable import (
+    Description,
+    Month,
+    Name,
+    RegionName,
+    Settable,
+    TimeOfDay,
+    Weekday,
+    minutes,
+)
 
 StorageName = Annotated[
     str, Field(min_length=1, max_length=127, pattern=r"""^[^/\\"':|<>+=;,?!*%#^@&$.]+$""")
@@ -78,6 +87,16 @@ class Window(Settable):
 
     start: TimeOfDay = "00:00"
     end: TimeOfDay = "00:00"
+
+    @property
+    def length(self) -> int:
+        """Minutes that the window is open; equal ends mean the whole day."""
+        return (minutes(self.end) - minutes(self.start)) % 1440 or 1440
+
+    def runs(self, interval: int) -> tuple[int, ...]:
+        """Minutes after the midnight before the window opens, of one run each ``interval`` minutes."""
+        start = minutes(self.start)
+        return tuple(range(start, start + self.length, interval))
 
 
 class HealthCheck(Settable):

@@ -30,6 +30,9 @@ SET: Final = PREFIX + "set"  # differs between calls of CreateSnapshots for one 
 IN_USE: Final = PREFIX + "in-use"  # an image-level backup reads it; the session's slot
 VOLUMES: Final = PREFIX + "volumes"  # snapshots in the set: fewer than that is not a restore point
 
+MANUAL: Final = "manual"  # values of KIND besides those of restore_point.Kind
+TEMPORARY: Final = "temporary"
+
 IN_USE_FOR: Final = timedelta(days=7)
 """After the slot; no session lasts that long, so a mark that is older was left behind."""
 

@@ -8,12 +8,12 @@ volumes; remains of a set that never became whole are given up in one pass and r
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 from holdfast.model import tags as names
-from holdfast.model.configuration import SchedulePolicy
+from holdfast.model.configuration import AnyPolicy, SlaPolicy
 from holdfast.model.restore_point import Flag, Kind, RestorePoint
 from holdfast.model.session import Problem, State
 from holdfast.model.tags import encode_flags
@@ -21,8 +21,9 @@ from holdfast.operations.conclude_instance import read_outcome, with_problems, w
 from holdfast.operations.removal import Doomed, remove_snapshots
 from holdfast.operations.services import Services
 from holdfast.operations.snapshot_sets import by_call, point_of
-from holdfast.operations.steps import InstanceStep, schedule_policy
-from holdfast.planning.retention import Verdict, judge, keeps_cbt_base, rule_for
+from holdfast.operations.steps import InstanceStep, find_policy
+from holdfast.planning.protection import keeps_base, repository_for, rule_of
+from holdfast.planning.retention import Verdict, judge
 from holdfast.ports import Spoke, VolumeSnapshot
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class ApplyRetention(InstanceStep):
 
 def apply_retention(request: ApplyRetention, services: Services) -> dict[str, Any]:
     """Judge the snapshots of this instance and policy, and carry the verdicts out."""
-    policy = schedule_policy(services.configuration, request.policy)
+    policy = find_policy(services.configuration, request.policy)
     spoke, now = services.spoke(request.policy, request.account, request.region), services.clock.now()
     sets = _sets(request, spoke, services)
     recorded = {point.point_id: point for point in _recorded(request, services)}
@@ -56,7 +57,7 @@ def apply_retention(request: ApplyRetention, services: Services) -> dict[str, An
     pinned = _pinned(judged, sets, policy, request, services)
     problems = [_in_doubt(point_id) for point_id, told in flags.items() if not told]
     removed = 0
-    for verdict in judge(judged, rule_for(policy, Kind.SNAPSHOT), now, pinned=pinned):
+    for verdict in _verdicts(judged, policy, pinned, request, services):
         point = recorded[verdict.point_id]
         if _is_edited(point, flags[point.point_id], verdict):
             problems.append(_in_doubt(point.point_id))
@@ -81,6 +82,22 @@ def apply_retention(request: ApplyRetention, services: Services) -> dict[str, An
     return {"removed": removed, "kept": len(whole) - removed, "problems": len(problems)}
 
 
+def _verdicts(
+    points: list[RestorePoint],
+    policy: AnyPolicy,
+    pinned: set[str],
+    request: InstanceStep,
+    services: Services,
+) -> Iterator[Verdict]:
+    """Verdicts on the chain, and on temporary snapshots beside it: these count as nobody's newest point."""
+    now = services.clock.now()
+    rule = rule_of(services.configuration, policy, Kind.SNAPSHOT, request.region)
+    if not isinstance(policy, SlaPolicy):  # Those of SLA templates are judged when the window has closed.
+        yield from judge([point for point in points if not point.temporary], rule, now, pinned=pinned)
+    beside = [point for point in points if point.temporary]
+    yield from judge(beside, rule, now, pinned=pinned, protected=False)
+
+
 def _sets(request: InstanceStep, spoke: Spoke, services: Services) -> Sets:
     """Our snapshots of this instance, made by this policy, by restore point."""
     wanted = {
@@ -90,7 +107,9 @@ def _sets(request: InstanceStep, spoke: Spoke, services: Services) -> Sets:
     }
     sets: Sets = {}
     for one in spoke.find_snapshots(wanted):
-        if one.tags.get(names.KIND) in ("snapshot", "manual") and one.tags.get(names.POINT):
+        if one.tags.get(names.KIND) in (Kind.SNAPSHOT, names.MANUAL, names.TEMPORARY) and one.tags.get(
+            names.POINT
+        ):
             sets.setdefault(one.tags[names.POINT], []).append(one)
     return sets
 
@@ -142,7 +161,7 @@ def _agrees(point: RestorePoint, recorded: dict[str, RestorePoint]) -> bool:
 def _pinned(
     points: Iterable[RestorePoint],
     sets: Sets,
-    policy: SchedulePolicy,
+    policy: AnyPolicy,
     request: InstanceStep,
     services: Services,
 ) -> set[str]:
@@ -151,12 +170,13 @@ def _pinned(
     read = {
         point_id for point_id, found in sets.items() if any(names.is_in_use(one.tags, now) for one in found)
     }
-    if not keeps_cbt_base(policy):
+    if not keeps_base(services.configuration, policy):
         return read
+    repository = repository_for(services.configuration, policy, request.region)
     backups = [
         point
         for point in services.catalog.points(request.instance_id, Kind.BACKUP)
-        if point.repository == policy.repository and point.complete
+        if point.repository == repository and point.complete
     ]
     needed = set(backups[-1].snapshot_ids.values()) if backups else set()
     return read | {
@@ -171,14 +191,14 @@ def _remove(
     point: RestorePoint,
     snapshots: list[VolumeSnapshot],
     reason: str,
-    policy: SchedulePolicy,
+    policy: AnyPolicy,
     request: InstanceStep,
     spoke: Spoke,
     services: Services,
 ) -> list[Problem]:
     """Give a restore point up, then remove its snapshots, then forget it."""
     services.catalog.add_point(point.model_copy(update={"complete": False}))
-    if not keeps_cbt_base(policy):
+    if not keeps_base(services.configuration, policy):
         for one in snapshots:
             if names.BASE in one.tags:
                 spoke.untag_snapshot(one.snapshot_id, [names.BASE])

@@ -15,10 +15,11 @@ from holdfast.errors import HoldfastError, NotFoundError, PermanentError
 from holdfast.model import tags as names
 from holdfast.model.inventory import InstanceConfiguration
 from holdfast.model.restore_point import Kind
+from holdfast.operations.flags import flags_due
 from holdfast.operations.move_segment import result_key
 from holdfast.operations.services import Services
-from holdfast.operations.steps import SnapshotSet, schedule_policy
-from holdfast.planning.retention import keeps_cbt_base
+from holdfast.operations.steps import SnapshotSet, find_policy
+from holdfast.planning.protection import keeps_base
 from holdfast.repository.layout import PointName
 from holdfast.repository.manifest import (
     PointManifest,
@@ -116,7 +117,7 @@ def _manifest(
         taken_at=request.taken_at,
         session_id=request.session_id,
         policy=request.policy,
-        flags=request.flags(backup=True),
+        flags=flags_due(request, Kind.BACKUP, services),
         manual=request.manual,
         full=full,
         stored_bytes=total.bytes_stored,
@@ -140,7 +141,7 @@ def _move_base(request: CommitBackup, services: Services) -> list[str]:
     A session that a later one has overtaken moves nothing: the next backup builds on the later one. The
     backup stands without this, so a refusal is a warning: the next backup reads more, nothing is lost.
     """
-    policy = schedule_policy(services.configuration, request.policy)
+    policy = find_policy(services.configuration, request.policy)
     spoke = services.spoke(request.policy, request.account, request.region)
     ours = {names.INSTALLATION: services.settings.installation, names.INSTANCE: request.instance_id}
     own = {one.snapshot_id for one in request.snapshots}
@@ -149,7 +150,7 @@ def _move_base(request: CommitBackup, services: Services) -> list[str]:
         for point in services.catalog.points(request.instance_id, Kind.BACKUP)
     )
     try:
-        if keeps_cbt_base(policy) and not overtaken:
+        if keeps_base(services.configuration, policy) and not overtaken:
             for snapshot_id in sorted(own):
                 spoke.tag_snapshot(snapshot_id, {names.BASE: request.repository})
         for snapshot_id in sorted(own):

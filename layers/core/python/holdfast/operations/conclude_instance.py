@@ -19,7 +19,7 @@ from holdfast.model.session import Outcome, Problem, State, worst
 from holdfast.operations.removal import Doomed, remove_snapshots
 from holdfast.operations.services import Services
 from holdfast.operations.snapshot_sets import identity, sort_out
-from holdfast.operations.steps import InstanceStep, StateError, schedule_policy
+from holdfast.operations.steps import InstanceStep, StateError, find_policy
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def _clear_away(request: ConcludeInstance, services: Services) -> None:
 def _release(request: ConcludeInstance, services: Services) -> None:
     """After the last attempt no backup reads the snapshots any more; a mark that stays lapses by itself."""
     try:
-        policy = schedule_policy(services.configuration, request.policy)
+        policy = find_policy(services.configuration, request.policy)
         if not request.manual and request.attempt < policy.retries:
             return
         spoke = services.spoke(request.policy, request.account, request.region)

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from holdfast.errors import HoldfastError
-from holdfast.model.configuration import Mailing, SchedulePolicy
+from holdfast.model.configuration import AnyPolicy, Mailing, SlaPolicy
 from holdfast.model.session import Outcome, Problem, Session, State, worst
 from holdfast.operations.discover_instances import PASSING
 from holdfast.operations.report import (
@@ -26,7 +26,7 @@ from holdfast.operations.report import (
     subject,
 )
 from holdfast.operations.services import Services
-from holdfast.operations.steps import SCOPE, StateError, Step, outcome_part, problem_of, schedule_policy
+from holdfast.operations.steps import SCOPE, StateError, Step, find_policy, outcome_part, problem_of
 from holdfast.ports import Mail
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class ConcludeSession(Step):
 
 def conclude_session(request: ConcludeSession, services: Services) -> dict[str, Any]:
     """Record and judge an attempt; decide on a retry; after the last one, tell the result."""
-    policy = schedule_policy(services.configuration, request.policy)
+    policy = find_policy(services.configuration, request.policy)
     for result in request.regions:
         if error := result.error or _unsaid(result.region, request, services):
             _record_lost(result.region, error, request, services)
@@ -149,7 +149,7 @@ def _worth_retrying(regions: dict[str, dict[str, Any]], outcomes: Iterable[Outco
 
 def _judged(
     request: ConcludeSession,
-    policy: SchedulePolicy,
+    policy: AnyPolicy,
     regions: dict[str, dict[str, Any]],
     outcomes: Sequence[Outcome],
     services: Services,
@@ -217,7 +217,7 @@ def _merged(regions: dict[str, dict[str, Any]]) -> Iterator[Problem]:
         yield problem.model_copy(update={"message": f"{problem.message} (in {where})"})
 
 
-def _not_found(policy: SchedulePolicy, outcomes: Iterable[Outcome]) -> Iterator[Problem]:
+def _not_found(policy: AnyPolicy, outcomes: Iterable[Outcome]) -> Iterator[Problem]:
     """Instances that the policy lists by id and that no account or Region has."""
     missing = set(policy.selection.instances) - {outcome.instance_id for outcome in outcomes}
     for instance_id in sorted(missing - set(policy.selection.exclude_instances)):
@@ -231,7 +231,7 @@ def _not_found(policy: SchedulePolicy, outcomes: Iterable[Outcome]) -> Iterator[
         )
 
 
-def _nothing(policy: SchedulePolicy, scope: Mapping[str, Any]) -> Problem:
+def _nothing(policy: AnyPolicy, scope: Mapping[str, Any]) -> Problem:
     """A schedule that protects nothing is more often a mistake than a wish."""
     entered, left_out = len(scope.get("accounts", ())), len(scope.get("left_out", ()))
     return Problem(
@@ -262,7 +262,7 @@ def _metrics(session: Session) -> dict[str, float]:
     }
 
 
-def mailings(policy: SchedulePolicy, everywhere: Mailing, own_topic: str) -> list[Mailing]:
+def mailings(policy: AnyPolicy, everywhere: Mailing, own_topic: str) -> list[Mailing]:
     """Whom to tell: the policy's settings win for a recipient or topic that is in both."""
     general = everywhere.model_copy(update={"topic_arn": everywhere.topic_arn or own_topic})
     special = policy.notifications
@@ -283,9 +283,11 @@ def _wants(mailing: Mailing, state: State, *, last: bool) -> bool:
 
 
 def _notify(
-    session: Session, outcomes: Sequence[Outcome], policy: SchedulePolicy, services: Services, *, last: bool
+    session: Session, outcomes: Sequence[Outcome], policy: AnyPolicy, services: Services, *, last: bool
 ) -> list[Problem]:
     """Tell the result; whoever could not be told is a warning, and the others are told all the same."""
+    if isinstance(policy, SlaPolicy):
+        return []  # What people hear of is the report of the day, when its windows have closed.
     report = build_report(session, outcomes)
     problems = []
     for mailing in mailings(policy, services.configuration.notifications, services.settings.topic_arn):

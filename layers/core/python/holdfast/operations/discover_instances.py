@@ -15,7 +15,7 @@ from holdfast.model.inventory import Instance
 from holdfast.model.scope import Account
 from holdfast.model.session import Outcome, Problem, State
 from holdfast.operations.services import Services
-from holdfast.operations.steps import SCOPE, RegionStep, outcome_part, schedule_policy
+from holdfast.operations.steps import SCOPE, RegionStep, find_policy, outcome_part
 from holdfast.planning.selection import Coverage, rivals, select
 
 ACCOUNTS_AT_ONCE = 8
@@ -130,6 +130,6 @@ def _judged(
 ) -> list[tuple[Coverage, Instance]]:
     """What the policy does with each instance; instances of policies that come first are theirs."""
     configuration = services.configuration
-    policy = schedule_policy(configuration, request.policy)
+    policy = find_policy(configuration, request.policy)
     first = {account.account: rivals(configuration, policy, account) for account in accounts}
     return [(verdict.coverage, verdict.instance) for verdict in select(policy, found, first).verdicts]

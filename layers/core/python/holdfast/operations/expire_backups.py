@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from holdfast.errors import DamagedError, HoldfastError, NotFoundError, PermanentError
-from holdfast.model.configuration import SchedulePolicy
 from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.operations.services import Services
-from holdfast.planning.retention import Verdict, judge, rule_for
+from holdfast.planning.protection import rule_of
+from holdfast.planning.retention import Verdict, judge
 from holdfast.repository.layout import PointName
 from holdfast.repository.manifest import restore_point
 from holdfast.repository.repository import Repository
@@ -129,9 +129,11 @@ def _verdicts(points: Iterable[RestorePoint], services: Services) -> list[tuple[
     ordered = sorted(points, key=lambda point: (point.instance_id, point.policy))
     for (_, name), chain in groupby(ordered, key=lambda point: (point.instance_id, point.policy)):
         policy = services.configuration.policy(name)
-        if not isinstance(policy, SchedulePolicy):
+        if policy is None:
             continue
         members = {point.point_id: point for point in chain}
-        judged = judge(members.values(), rule_for(policy, Kind.BACKUP), now)
+        region = next(iter(members.values())).region
+        rule = rule_of(services.configuration, policy, Kind.BACKUP, region)
+        judged = judge(members.values(), rule, now)
         verdicts += [(members[verdict.point_id], verdict) for verdict in judged]
     return verdicts

@@ -15,7 +15,8 @@ from holdfast.errors import ConfigurationError, ConflictError, NotFoundError, So
 from holdfast.model.blocks import SEGMENT_BLOCKS, Segment, block_count, segments
 from holdfast.operations.backup_source import last_backup
 from holdfast.operations.services import Services
-from holdfast.operations.steps import SnapshotSet, TakenSnapshot, schedule_policy
+from holdfast.operations.steps import SnapshotSet, TakenSnapshot, find_policy
+from holdfast.planning.protection import repository_for
 from holdfast.ports import SnapshotReader, Spoke
 from holdfast.repository.layout import PointName
 from holdfast.repository.manifest import PointManifest, VolumeManifest
@@ -70,14 +71,15 @@ def plan_backup(request: PlanBackup, services: Services) -> dict[str, Any]:
 
     Raises ConflictError for a repository of somebody else, KeyUnavailableError, DamagedError.
     """
-    policy = schedule_policy(services.configuration, request.policy)
-    if not policy.repository:
+    policy = find_policy(services.configuration, request.policy)
+    target = repository_for(services.configuration, policy, request.region)
+    if not target:
         raise ConfigurationError(
             "A backup is due, but the policy names no repository.",
             resource=policy.name,
-            remedy="Set `repository` in the policy.",
+            remedy="Set `repository` in the policy, or `backups` in its storage template.",
         )
-    repository = services.repository(policy.repository, create=True)
+    repository = services.repository(target, create=True)
     plan_key = f"{request.instance_prefix}/plan.json"
     items_key = f"{request.instance_prefix}/segments.json"
     if _is_committed(request, repository):
@@ -85,7 +87,7 @@ def plan_backup(request: PlanBackup, services: Services) -> dict[str, Any]:
         volumes: list[VolumePlan] = []
     else:
         previous, warnings = last_backup(
-            request.instance_id, request.point_id, repository, policy.repository, services.catalog
+            request.instance_id, request.point_id, repository, target, services.catalog
         )
         spoke = services.spoke(request.policy, request.account, request.region)
         reader = services.reader(request.policy, request.account, request.region)
@@ -106,7 +108,7 @@ def plan_backup(request: PlanBackup, services: Services) -> dict[str, Any]:
         "plan_key": plan_key,
         "items_key": items_key,
         "work_prefix": request.instance_prefix,
-        "repository": policy.repository,
+        "repository": target,
     }
 
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from holdfast.errors import PermanentError
-from holdfast.model.configuration import Configuration, SchedulePolicy
+from holdfast.model.configuration import AnyPolicy, Configuration
 from holdfast.model.scope import Account
 from holdfast.operations.services import Services
-from holdfast.operations.steps import SCOPE, Step, schedule_policy
+from holdfast.operations.steps import SCOPE, Step, find_policy
 from holdfast.planning.selection import precedence, scope
 from holdfast.ports import OrganizationTree
 
@@ -26,10 +26,10 @@ class ResolveScope(Step):
 
 def resolve_scope(request: ResolveScope, services: Services) -> dict[str, Any]:
     """Write the session's scope. Raises AccessDeniedError when the Organization cannot be read."""
-    policy = schedule_policy(services.configuration, request.policy)
+    policy = find_policy(services.configuration, request.policy)
     members = {account.account: account for account in _members(policy, services)}
     resolved = scope(services.configuration, policy, members.values())
-    regions = sorted(set(policy.regions))
+    regions = sorted(set(policy.regions) & set(request.only_regions or policy.regions))
     services.catalog.write_part(
         request.session_id,
         SCOPE,
@@ -46,13 +46,13 @@ def resolve_scope(request: ResolveScope, services: Services) -> dict[str, Any]:
     return {"regions": regions if resolved.targets else [], "accounts": len(resolved.targets)}
 
 
-def _members(policy: SchedulePolicy, services: Services) -> Iterator[Account]:
+def _members(policy: AnyPolicy, services: Services) -> Iterator[Account]:
     """Every account of the policy's Organization; none for a policy of one account."""
     if policy.source.organization:
         yield from _accounts(policy.source.organization, services)
 
 
-def _place(account: str, policy: SchedulePolicy, services: Services) -> Account:
+def _place(account: str, policy: AnyPolicy, services: Services) -> Account:
     """Where an account of a role lies, as far as a policy of an Organization comes first and may own it.
 
     An Organization that cannot be read takes no account from this policy: two copies are better than none.
@@ -68,7 +68,7 @@ def _place(account: str, policy: SchedulePolicy, services: Services) -> Account:
     return Account(account=account)
 
 
-def _organizations_before(configuration: Configuration, policy: SchedulePolicy) -> list[str]:
+def _organizations_before(configuration: Configuration, policy: AnyPolicy) -> list[str]:
     """Organizations of the enabled policies that come before ``policy``."""
     names: list[str] = []
     for other in precedence(configuration):

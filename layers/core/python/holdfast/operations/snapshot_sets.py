@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from holdfast.model import tags as names
-from holdfast.model.configuration import SchedulePolicy
+from holdfast.model.configuration import AnyPolicy
 from holdfast.model.inventory import AttachedVolume
-from holdfast.model.restore_point import Kind, RestorePoint
+from holdfast.model.restore_point import Flag, Kind, RestorePoint
 from holdfast.model.tags import encode_flags, slot_tag
 from holdfast.operations.steps import InstanceStep
 from holdfast.ports import VolumeSnapshot
@@ -89,7 +89,12 @@ def identity(installation: str, step: InstanceStep) -> dict[str, str]:
 
 
 def set_tags(
-    installation: str, step: InstanceStep, policy: SchedulePolicy, volume_count: int, set_id: str
+    installation: str,
+    step: InstanceStep,
+    policy: AnyPolicy,
+    flags: frozenset[Flag],
+    volume_count: int,
+    set_id: str,
 ) -> dict[str, str]:
     """The tags of every snapshot of a set; ours win over the operator's."""
     label = step.instance_name or step.instance_id
@@ -100,12 +105,18 @@ def set_tags(
         names.POLICY: policy.name,
         names.SESSION: step.session_id,
         names.SLOT: slot_tag(step.slot),
-        names.FLAGS: encode_flags(step.flags()),
-        names.KIND: "manual" if step.manual and not step.flags() else Kind.SNAPSHOT.value,
+        names.FLAGS: encode_flags(flags),
+        names.KIND: _kind(step, flags),
         names.VOLUMES: str(volume_count),
         names.SET: set_id,
         **({} if step.backup_flags is None else {names.IN_USE: slot_tag(step.slot)}),
     }
+
+
+def _kind(step: InstanceStep, flags: frozenset[Flag]) -> str:
+    if step.temporary:
+        return names.TEMPORARY
+    return names.MANUAL if step.manual and not flags else Kind.SNAPSHOT.value
 
 
 def volume_tags(volume: AttachedVolume, *, copy: bool) -> dict[str, str]:
@@ -160,7 +171,8 @@ def point_of(
         session_id=first.tags.get(names.SESSION, ""),
         policy=first.tags.get(names.POLICY, ""),
         flags=names.decode_flags(first.tags.get(names.FLAGS, "")),
-        manual=first.tags.get(names.KIND) == "manual",
+        manual=first.tags.get(names.KIND) == names.MANUAL,
+        temporary=first.tags.get(names.KIND) == names.TEMPORARY,
         keep_until=names.read_instant(first.tags, names.KEEP_UNTIL),
         snapshot_ids=volumes,
         size_bytes=sum(one.size_bytes for one in snapshots),

@@ -14,33 +14,36 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from holdfast.errors import ConfigurationError
 from holdfast.model import ids
-from holdfast.model.configuration import SchedulePolicy
+from holdfast.model.configuration import AnyPolicy, Configuration, SlaPolicy
 from holdfast.model.restore_point import Kind
 from holdfast.model.session import Session
 from holdfast.model.tags import encode_flags
 from holdfast.operations.services import Services
-from holdfast.operations.steps import Step, schedule_policy
+from holdfast.operations.steps import Step, find_policy
+from holdfast.planning.protection import template_of
 from holdfast.planning.schedule import Slot, manual_flags, slot_for
+from holdfast.planning.sla import region_zone, sla_slot_for
 
 log = logging.getLogger(__name__)
 
 
 class StartSession(BaseModel):
-    """Either ``scheduled_at`` (the scheduler's instant) or ``manual``."""
+    """Either ``scheduled_at`` (the scheduler's instant) or ``manual``; ``region`` for SLA-based policies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     policy: str
+    region: str = ""
     scheduled_at: AwareDatetime | None = None
     manual: bool = False
 
 
 def start_session(request: StartSession, services: Services) -> dict[str, Any]:
     """Begin the session of a slot, once. Raises ConfigurationError for an unknown policy."""
-    policy = schedule_policy(services.configuration, request.policy)
+    policy = find_policy(services.configuration, request.policy)
     now = services.clock.now()
-    slot = _slot(policy, request, now)
-    session_id = ids.session_id(policy.name, slot.at) if slot else ""
+    slot = _slot(services.configuration, policy, request, now)
+    session_id = ids.session_id(policy.name, slot.at, request.region) if slot else ""
     reason = _reason_not_to_run(policy, request, slot, services)
     if reason or slot is None:
         log.warning("policy %s does not run: %s", policy.name, reason)
@@ -50,7 +53,10 @@ def start_session(request: StartSession, services: Services) -> dict[str, Any]:
         policy=policy.name,
         slot=slot.at,
         manual=request.manual,
+        only_regions=(request.region,) if request.region else (),
         snapshot_flags=encode_flags(slot.flags_of(Kind.SNAPSHOT)),
+        temporary=Kind.SNAPSHOT in slot.temporary,
+        replica_flags=encode_flags(slot.flags_of(Kind.REPLICA)) if Kind.REPLICA in slot.products else None,
         backup_flags=encode_flags(slot.flags_of(Kind.BACKUP)) if Kind.BACKUP in slot.products else None,
     )
     begun = services.catalog.begin_session(
@@ -70,11 +76,23 @@ def start_session(request: StartSession, services: Services) -> dict[str, Any]:
     }
 
 
-def _slot(policy: SchedulePolicy, request: StartSession, now: datetime) -> Slot | None:
+def _slot(
+    configuration: Configuration, policy: AnyPolicy, request: StartSession, now: datetime
+) -> Slot | None:
     """The slot of the event; a manual run makes one of its own, to the second."""
     if request.manual:
+        if isinstance(policy, SlaPolicy):
+            raise ConfigurationError(
+                "An SLA-based policy runs by itself inside its windows.",
+                resource=policy.name,
+                remedy="Take a manual snapshot of the instance, or widen the windows of the SLA template.",
+            )
         flags = manual_flags(policy)
-        products = [Kind.SNAPSHOT, *([Kind.BACKUP] if policy.repository else [])]
+        products = [
+            Kind.SNAPSHOT,
+            *([Kind.BACKUP] if policy.repository else []),
+            *([Kind.REPLICA] if policy.replication else []),
+        ]
         return Slot(now.astimezone(UTC).replace(microsecond=0), dict.fromkeys(products, flags))
     if request.scheduled_at is None:
         raise ConfigurationError(
@@ -82,11 +100,37 @@ def _slot(policy: SchedulePolicy, request: StartSession, now: datetime) -> Slot 
             resource=policy.name,
             remedy='Send {"policy": "<name>", "manual": true} to run a policy now.',
         )
+    if isinstance(policy, SlaPolicy):
+        return _sla_slot(configuration, policy, request.region, request.scheduled_at)
     return slot_for(policy, request.scheduled_at)
 
 
+def _sla_slot(
+    configuration: Configuration, policy: SlaPolicy, region: str, scheduled_at: datetime
+) -> Slot | None:
+    """The slot of an SLA template; the snapshot of a backup that starts on its own is temporary."""
+    if region not in policy.regions:
+        raise ConfigurationError(
+            f"The policy does not protect the Region {region!r}.",
+            resource=policy.name,
+            remedy="Deploy the schedules of this configuration.",
+        )
+    template = template_of(configuration, policy)
+    found = sla_slot_for(template, region_zone(configuration, region), scheduled_at)
+    if found is None:
+        return None
+    made = set(found.products)
+    if template.replicas and Kind.SNAPSHOT in made:
+        made.add(Kind.REPLICA)
+    return Slot(
+        found.at,
+        dict.fromkeys(made, frozenset()),
+        frozenset() if Kind.SNAPSHOT in made else frozenset({Kind.SNAPSHOT}),
+    )
+
+
 def _reason_not_to_run(
-    policy: SchedulePolicy, request: StartSession, slot: Slot | None, services: Services
+    policy: AnyPolicy, request: StartSession, slot: Slot | None, services: Services
 ) -> str:
     """Why this event starts nothing; empty when it should. A person may run a disabled policy."""
     if request.manual:

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from holdfast.errors import ConfigurationError, HoldfastError
 from holdfast.model import ids
-from holdfast.model.configuration import Configuration, SchedulePolicy
-from holdfast.model.restore_point import Flag
+from holdfast.model.configuration import AnyPolicy, Configuration
+from holdfast.model.restore_point import Flag, Kind
 from holdfast.model.session import Problem, State
 from holdfast.model.tags import decode_flags
 
@@ -25,7 +25,10 @@ SCOPE = "scope"
 
 
 class Step(BaseModel):
-    """The session's own event. ``backup_flags`` None: no image-level backup is due."""
+    """The session's own event. None instead of flags: that product is not due.
+
+    ``only_regions`` empty: all of the policy. ``temporary``: the snapshot is made for the backup alone.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -33,13 +36,21 @@ class Step(BaseModel):
     policy: str
     slot: datetime
     manual: bool = False
+    only_regions: tuple[str, ...] = ()
     snapshot_flags: str = "-"
+    temporary: bool = False
+    replica_flags: str | None = None
     backup_flags: str | None = None
     attempt: int = 0
 
-    def flags(self, *, backup: bool = False) -> frozenset[Flag]:
-        """The flags of the snapshot or of the backup that this session makes."""
-        return decode_flags((self.backup_flags if backup else self.snapshot_flags) or "")
+    def flags(self, kind: Kind) -> frozenset[Flag]:
+        """The flags that the schedules of this slot give to what the session makes."""
+        told = {
+            Kind.SNAPSHOT: self.snapshot_flags,
+            Kind.REPLICA: self.replica_flags,
+            Kind.BACKUP: self.backup_flags,
+        }
+        return decode_flags(told.get(kind) or "")
 
     @property
     def session_event(self) -> dict[str, Any]:
@@ -49,7 +60,10 @@ class Step(BaseModel):
             "policy": self.policy,
             "slot": self.slot.isoformat(),
             "manual": self.manual,
+            "only_regions": list(self.only_regions),
             "snapshot_flags": self.snapshot_flags,
+            "temporary": self.temporary,
+            "replica_flags": self.replica_flags,
             "backup_flags": self.backup_flags,
         }
 
@@ -179,14 +193,15 @@ def problem_of(error: HoldfastError, *, resource: str = "", severity: State = St
     )
 
 
-def schedule_policy(configuration: Configuration, name: str) -> SchedulePolicy:
-    """The schedule-based policy of that name. Raises ConfigurationError."""
+def find_policy(configuration: Configuration, name: str) -> AnyPolicy:
+    """The policy of that name. Raises ConfigurationError."""
     found = configuration.policy(name)
-    if isinstance(found, SchedulePolicy):
+    if found is not None:
         return found
-    names = ", ".join(policy.name for policy in configuration.policies) or "none"
+    known = (*configuration.sla_policies, *configuration.policies)
+    names = ", ".join(policy.name for policy in known) or "none"
     raise ConfigurationError(
-        f"There is no schedule-based policy {name!r}; the configuration has: {names}.",
+        f"There is no policy {name!r}; the configuration has: {names}.",
         resource=name,
         remedy="Correct the name, or deploy the configuration that has this policy.",
     )

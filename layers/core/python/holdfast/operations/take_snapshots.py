@@ -22,8 +22,10 @@ from holdfast.errors import (
     UnavailableError,
 )
 from holdfast.model import tags as names
-from holdfast.model.configuration import SchedulePolicy
+from holdfast.model.configuration import AnyPolicy
 from holdfast.model.inventory import InstanceConfiguration
+from holdfast.model.restore_point import Kind
+from holdfast.operations.flags import flags_due
 from holdfast.operations.removal import Doomed, remove_snapshots
 from holdfast.operations.services import Services
 from holdfast.operations.snapshot_sets import (
@@ -35,7 +37,7 @@ from holdfast.operations.snapshot_sets import (
     sort_out,
     volume_tags,
 )
-from holdfast.operations.steps import InstanceStep, schedule_policy
+from holdfast.operations.steps import InstanceStep, find_policy
 from holdfast.planning.selection import ExcludedVolume, excluded_volumes
 from holdfast.ports import Spoke, VolumeSnapshot
 
@@ -69,7 +71,7 @@ def take_snapshots(request: TakeSnapshots, services: Services) -> dict[str, Any]
 
 
 def _take(request: TakeSnapshots, services: Services) -> dict[str, Any]:
-    policy = schedule_policy(services.configuration, request.policy)
+    policy = find_policy(services.configuration, request.policy)
     spoke = services.spoke(request.policy, request.account, request.region)
     found = sort_out(spoke.find_snapshots(identity(services.settings.installation, request)))
     now = services.clock.now()
@@ -133,7 +135,7 @@ def _capture(request: InstanceStep, spoke: Spoke, services: Services) -> Instanc
 
 def _create(
     request: InstanceStep,
-    policy: SchedulePolicy,
+    policy: AnyPolicy,
     configuration: InstanceConfiguration,
     spoke: Spoke,
     services: Services,
@@ -148,7 +150,8 @@ def _create(
             remedy="Exclude the instance, or fewer of its volumes, in the policy.",
         )
     set_id = services.ids.random_bytes(8).hex()
-    tags = set_tags(services.settings.installation, request, policy, len(kept), set_id)
+    flags = flags_due(request, Kind.SNAPSHOT, services)
+    tags = set_tags(services.settings.installation, request, policy, flags, len(kept), set_id)
     if len(kept) == 1:
         tags |= volume_tags(kept[0], copy=False)
     try:
@@ -186,13 +189,13 @@ def _reconsidered(error: HoldfastError, request: InstanceStep, spoke: Spoke) -> 
     return error
 
 
-def _left_out(policy: SchedulePolicy, configuration: InstanceConfiguration) -> tuple[ExcludedVolume, ...]:
+def _left_out(policy: AnyPolicy, configuration: InstanceConfiguration) -> tuple[ExcludedVolume, ...]:
     return excluded_volumes(policy.exclude_volumes, configuration.instance)
 
 
 def _tag_each(
     snapshots: Sequence[VolumeSnapshot],
-    policy: SchedulePolicy,
+    policy: AnyPolicy,
     configuration: InstanceConfiguration,
     spoke: Spoke,
 ) -> None:
@@ -216,7 +219,7 @@ def _answer(
     request: InstanceStep,
     snapshots: Sequence[VolumeSnapshot],
     configuration: InstanceConfiguration,
-    policy: SchedulePolicy,
+    policy: AnyPolicy,
     warnings: Sequence[str],
 ) -> dict[str, Any]:
     devices = {volume.volume_id: volume.device for volume in configuration.instance.volumes}

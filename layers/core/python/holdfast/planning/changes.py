@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from holdfast.model.configuration import Configuration, SchedulePolicy
+from holdfast.model.configuration import AnyPolicy, Configuration, SchedulePolicy
 from holdfast.model.inventory import Instance
 from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.model.scope import Account
 from holdfast.planning.cost import USUAL, Assumptions, estimate
 from holdfast.planning.ownership import owner_of
 from holdfast.planning.retention import Verdict, chains, judge, judge_obsolete, keeps_cbt_base, rule_for
-from holdfast.planning.selection import AnyPolicy
 
 _NATIVE = (Kind.SNAPSHOT, Kind.REPLICA)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from holdfast.model.configuration import Configuration
+from holdfast.model.configuration import AnyPolicy, Configuration
 from holdfast.model.inventory import Instance
 from holdfast.model.scope import Account
-from holdfast.planning.selection import AnyPolicy, Coverage, enters, precedence, select
+from holdfast.planning.selection import Coverage, enters, precedence, select
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from holdfast.errors import ConfigurationError
-from holdfast.model.configuration import Configuration, Organization, Role, SchedulePolicy, SlaPolicy, Tag
+from holdfast.model.configuration import AnyPolicy, Configuration, Organization, Role, Tag
 from holdfast.model.inventory import AttachedVolume, Instance
 from holdfast.model.scope import Account, VolumeExclusion
 
-AnyPolicy = SchedulePolicy | SlaPolicy
 GONE = frozenset({"terminated", "shutting-down"})
 
 

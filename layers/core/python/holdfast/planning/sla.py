@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from holdfast.errors import ConfigurationError
 from holdfast.model.configuration import Configuration
-from holdfast.model.firings import Days, days_of_month, weekday_numbers
+from holdfast.model.firings import Days, days_due, days_of_month, runs_in, weekday_numbers
 from holdfast.model.regions import TIME_ZONES
 from holdfast.model.restore_point import Flag, Kind
 from holdfast.model.schedules import Keep
@@ -50,38 +50,12 @@ def region_zone(configuration: Configuration, region: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-def window_length(window: Window) -> int:
-    """Minutes that a window is open; equal ends mean the whole day."""
-    return (minutes(window.end) - minutes(window.start)) % _WHOLE_DAY or _WHOLE_DAY
-
-
-def runs(window: Window, interval: int) -> tuple[int, ...]:
-    """Minutes after the midnight before the window opens, of every run.
-
-    One each ``interval`` minutes, end excluded.
-    """
-    start = minutes(window.start)
-    return tuple(range(start, start + window_length(window), interval))
-
-
-def _on_days(cadences: Cadences) -> tuple[Days, ...]:
-    """Days on which anything is due.
-
-    Every day with a daily cadence, otherwise the weekly and monthly ones.
-    """
-    if cadences.daily:
-        return (Days(),)
-    weekly = (Days(weekday_numbers(cadences.weekly.days)),) if cadences.weekly else ()
-    monthly = (days_of_month(cadences.monthly.run_on, cadences.monthly.months),) if cadences.monthly else ()
-    return (*weekly, *monthly)
-
-
 def _product_runs(
     cadences: Cadences | None, window: Window, on: date, zone: ZoneInfo
 ) -> tuple[datetime, ...]:
-    if cadences is None or not any(days.match(on) for days in _on_days(cadences)):
+    if cadences is None or not any(days.match(on) for days in days_due(cadences)):
         return ()
-    wanted = runs(window, cadences.daily.interval) if cadences.daily else runs(window, _WHOLE_DAY)
+    wanted = runs_in(window, cadences)
     at = (instant(on + _DAY * (minute // _WHOLE_DAY), minute % _WHOLE_DAY, zone) for minute in wanted)
     return tuple(dict.fromkeys(at))
 
@@ -108,11 +82,24 @@ def sla_slots(template: SlaTemplate, zone: ZoneInfo, start: datetime, end: datet
         yield SlaSlot(at, day, frozenset(kinds))
 
 
+def sla_slot_for(template: SlaTemplate, zone: ZoneInfo, scheduled_at: datetime) -> SlaSlot | None:
+    """The slot that an event of ``scheduled_at`` means, or None; seconds do not count.
+
+    An event in the second pass of a doubled hour means the slot of the first.
+    """
+    minute = scheduled_at.astimezone(UTC).replace(second=0, microsecond=0)
+    for at in (minute, minute.astimezone(zone).replace(fold=0).astimezone(UTC)):
+        found = next(sla_slots(template, zone, at, at + timedelta(minutes=1)), None)
+        if found:
+            return found
+    return None
+
+
 def is_open(window: Window, zone: ZoneInfo, now: datetime) -> date | None:
     """The local date on which the window that is open at ``now`` opened; None while it is closed."""
     today = now.astimezone(zone).date()
     for on in (today - _DAY, today):
-        closes = minutes(window.start) + window_length(window)
+        closes = minutes(window.start) + window.length
         opened = instant(on, minutes(window.start), zone)
         closed = instant(on + _DAY * (closes // _WHOLE_DAY), closes % _WHOLE_DAY, zone)
         if opened <= now < closed:
@@ -122,7 +109,7 @@ def is_open(window: Window, zone: ZoneInfo, now: datetime) -> date | None:
 
 def closes_at(window: Window, zones: Iterable[ZoneInfo], on: date) -> datetime:
     """When the windows that opened on the local date ``on`` have closed in all Regions."""
-    closes = minutes(window.start) + window_length(window)
+    closes = minutes(window.start) + window.length
     return max(instant(on + _DAY * (closes // _WHOLE_DAY), closes % _WHOLE_DAY, zone) for zone in zones)
 
 
