@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -249,12 +249,10 @@ class Installation:
         return [one for one in self.sim.executions.all() if f":execution:{machine}:" in one.execution_arn]
 
 
-@pytest.fixture(scope="session")
-def deployed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Settings]:
-    """A simulated AWS with the installation deployed, saved in a directory."""
-    folder = tmp_path_factory.mktemp("deployed")
-    assembly = synthesize(configuration(), folder / "cdk.out", bundling=False)
-    with simulator.open(folder / "aws", world_file()) as sim:
+def deploy(configured: Configuration, world: WorldFile, folder: Path) -> tuple[Path, Settings]:
+    """A simulated AWS with this installation deployed, saved in a directory."""
+    assembly = synthesize(configured, folder / "cdk.out", bundling=False)
+    with simulator.open(folder / "aws", world) as sim:
         organizations = sim.session(MANAGEMENT, HUB).client("organizations")
         root = organizations.list_roots()["Roots"][0]["Id"]
         sim.deploy(assembly, parameters={"OrganizationalUnitIds": root})
@@ -262,9 +260,15 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Settings]:
             sim.session(BACKUP, HUB).client("lambda").get_function(FunctionName="holdfast-start-session")
         )
         environment = function["Configuration"]["Environment"]["Variables"]
-    (folder / "configuration.json").write_text(configuration().model_dump_json(exclude_defaults=True))
+    (folder / "configuration.json").write_text(configured.model_dump_json(exclude_defaults=True))
     settings = Settings.parse(environment | {"HOLDFAST_CONFIGURATION": str(bundle_of(assembly, folder))})
     return folder / "aws", settings
+
+
+@pytest.fixture(scope="session")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Settings]:
+    """The installation of most scenarios."""
+    return deploy(configuration(), world_file(), tmp_path_factory.mktemp("deployed"))
 
 
 def bundle_of(assembly: Path, folder: Path) -> Path:
@@ -273,11 +277,17 @@ def bundle_of(assembly: Path, folder: Path) -> Path:
     return found or folder / "configuration.json"
 
 
+@contextmanager
+def opened(deployed: tuple[Path, Settings], copy: Path) -> Iterator[Installation]:
+    """A copy of a deployed installation at midnight of a Sunday."""
+    directory, settings = deployed
+    shutil.copytree(directory, copy, symlinks=True)
+    with simulator.open(copy) as sim:
+        yield Installation(sim, settings)
+
+
 @pytest.fixture
 def installation(deployed: tuple[Path, Settings], tmp_path: Path) -> Iterator[Installation]:
-    """A copy of the deployed installation at midnight of a Sunday."""
-    directory, settings = deployed
-    shutil.copytree(directory, tmp_path / "aws", symlinks=True)
-    with ExitStack() as stack:
-        sim = stack.enter_context(simulator.open(tmp_path / "aws"))
-        yield Installation(sim, settings)
+    """The same for every scenario."""
+    with opened(deployed, tmp_path / "aws") as found:
+        yield found
