@@ -11,15 +11,36 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from holdfast.errors import HoldfastError
 from holdfast.model import tags as names
 from holdfast.model.session import Problem, State
 from holdfast.operations.services import Services
-from holdfast.operations.steps import InstanceStep, problem_of
+from holdfast.operations.steps import problem_of
 from holdfast.ports import Spoke, VolumeSnapshot
 
 log = logging.getLogger(__name__)
+
+
+class Subject(Protocol):
+    """Whose snapshots go: an instance in one place, and the session under which that is written down.
+
+    ``policy`` empty: what any policy made. ``point_id`` is the session's own restore point, if it has one.
+    """
+
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def account(self) -> str: ...
+    @property
+    def region(self) -> str: ...
+    @property
+    def instance_id(self) -> str: ...
+    @property
+    def policy(self) -> str: ...
+    @property
+    def point_id(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +51,22 @@ class Doomed:
     reason: str
 
 
-def remove_snapshots(doomed: Doomed, step: InstanceStep, spoke: Spoke, services: Services) -> list[Problem]:
+def remove_snapshots(doomed: Doomed, subject: Subject, spoke: Spoke, services: Services) -> list[Problem]:
     """Remove the snapshots of a verdict; what is refused or fails is told, and the rest still goes."""
     if not doomed.snapshots:
         return []
     seen = {one.snapshot_id: one for one in doomed.snapshots}
     points = {one.snapshot_id: one.tags.get(names.POINT, "") for one in doomed.snapshots}
     services.catalog.write_part(
-        step.session_id,
-        f"removal/{step.instance_id}/{min(points.values())}/{min(points)}",
-        {"account": step.account, "region": step.region, "snapshots": points, "reason": doomed.reason},
+        subject.session_id,
+        f"removal/{subject.instance_id}/{min(points.values())}/{min(points)}",
+        {"account": subject.account, "region": subject.region, "snapshots": points, "reason": doomed.reason},
         at=services.clock.now(),
     )
     problems = []
     for one in spoke.read_snapshots(sorted(points)):
         refusal = _why_not(
-            one, seen[one.snapshot_id], step, services.settings.installation, services.clock.now()
+            one, seen[one.snapshot_id], subject, services.settings.installation, services.clock.now()
         )
         if refusal:
             problems.append(_refused(one, refusal))
@@ -59,15 +80,16 @@ def remove_snapshots(doomed: Doomed, step: InstanceStep, spoke: Spoke, services:
 
 
 def _why_not(
-    snapshot: VolumeSnapshot, seen: VolumeSnapshot, step: InstanceStep, installation: str, now: datetime
+    snapshot: VolumeSnapshot, seen: VolumeSnapshot, subject: Subject, installation: str, now: datetime
 ) -> str:
     """Why a snapshot must stay although there is a verdict on it as it was ``seen``; empty when it may go."""
     point_id = seen.tags.get(names.POINT, "")
     expected = {
         names.INSTALLATION: installation,
-        names.POLICY: step.policy,
-        names.INSTANCE: step.instance_id,
+        names.POLICY: subject.policy or seen.tags.get(names.POLICY, ""),
+        names.INSTANCE: subject.instance_id,
         names.POINT: point_id,
+        names.KIND: seen.tags.get(names.KIND, ""),
     }
     for key, value in expected.items():
         if not value or snapshot.tags.get(key) != value:
@@ -77,7 +99,7 @@ def _why_not(
             return f"its tag {key} was changed to {snapshot.tags.get(key)!r} meanwhile"
     if names.BASE in snapshot.tags:
         return "changed block tracking needs it for the next backup"
-    if point_id != step.point_id and names.is_in_use(snapshot.tags, now):  # Its own session knows better.
+    if point_id != subject.point_id and names.is_in_use(snapshot.tags, now):  # Its own session knows better.
         return "an image-level backup may still be reading it"
     return ""
 

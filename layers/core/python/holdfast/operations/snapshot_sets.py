@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from holdfast.model import tags as names
 from holdfast.model.configuration import AnyPolicy
+from holdfast.model.ids import slot_of
 from holdfast.model.inventory import AttachedVolume
 from holdfast.model.restore_point import Flag, Kind, RestorePoint
 from holdfast.model.tags import encode_flags, slot_tag
@@ -62,12 +63,24 @@ def by_call(snapshots: Iterable[VolumeSnapshot]) -> list[list[VolumeSnapshot]]:
 
 
 def _call_of(snapshot: VolumeSnapshot) -> str:
-    return snapshot.tags.get(names.SET) or snapshot.started_at.isoformat()
+    if made := snapshot.tags.get(names.SET):
+        return made
+    # Copies are started one by one, so their times differ.
+    return "" if _is_copy(snapshot) else snapshot.started_at.isoformat()
+
+
+def _is_copy(snapshot: VolumeSnapshot) -> bool:
+    return snapshot.tags.get(names.KIND) == Kind.REPLICA
+
+
+def volume_of(snapshot: VolumeSnapshot) -> str:
+    """The volume that a snapshot is of; EC2 does not tell it for a copy, our tag does."""
+    return snapshot.tags.get(names.VOLUME, "") if _is_copy(snapshot) else snapshot.volume_id
 
 
 def _missing(made: Sequence[VolumeSnapshot]) -> int | None:
     """How many snapshots of a set are not to be seen; None when it can never be a restore point."""
-    volumes = {one.volume_id for one in made}
+    volumes = {volume_of(one) for one in made}
     if len(volumes) < len(made) or any(one.state not in USABLE for one in made):
         return None
     return max(0, max(promised_count(one) for one in made) - len(made))
@@ -139,14 +152,22 @@ def can_copy_in_call(volumes: Iterable[AttachedVolume], own_count: int) -> bool:
 
 
 def point_of(
-    snapshots: Sequence[VolumeSnapshot], *, installation: str, account: str, region: str
+    snapshots: Sequence[VolumeSnapshot],
+    *,
+    installation: str,
+    account: str,
+    region: str,
+    kind: Kind = Kind.SNAPSHOT,
 ) -> RestorePoint | None:
-    """The restore point that a completed set is, or None when it is not one of ours, or not whole."""
+    """The restore point that a completed set is, or None when it is not one of ours, or not whole.
+
+    A replica is as old as what it is a copy of: its restore point's id begins with that time.
+    """
     first = min(snapshots, key=lambda one: one.started_at, default=None)
     if first is None or first.tags.get(names.INSTALLATION) != installation:
         return None
     point, instance = first.tags.get(names.POINT, ""), first.tags.get(names.INSTANCE, "")
-    volumes = {one.volume_id: one.snapshot_id for one in snapshots}
+    volumes = {volume_of(one): one.snapshot_id for one in snapshots}
     whole = len(volumes) == len(snapshots) == promised_count(first)
     same = all(
         (
@@ -162,12 +183,12 @@ def point_of(
         return None
     return RestorePoint(
         point_id=point,
-        kind=Kind.SNAPSHOT,
+        kind=kind,
         account=account,
         region=region,
         instance_id=instance,
         instance_name=first.tags.get("Name", "").rpartition(" ")[0].rpartition(" ")[0],
-        taken_at=first.started_at,
+        taken_at=(slot_of(point) if kind is Kind.REPLICA else None) or first.started_at,
         session_id=first.tags.get(names.SESSION, ""),
         policy=first.tags.get(names.POLICY, ""),
         flags=names.decode_flags(first.tags.get(names.FLAGS, "")),
