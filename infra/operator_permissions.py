@@ -88,10 +88,10 @@ def operator(configuration: Configuration) -> tuple[Statement, ...]:
         ),
         allow(
             "SwitchPolicies",
-            "dynamodb:PutItem DeleteItem",
+            "dynamodb:PutItem",
             hub.table_arn,
             when={
-                "ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["POLICY#*"]},
+                "ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["POLICY#"]},
                 "Null": {"dynamodb:LeadingKeys": "false"},  # ForAllValues alone is true without keys.
             },
         ),

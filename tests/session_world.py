@@ -18,7 +18,7 @@ from holdfast.model.configuration import Configuration
 from holdfast.model.inventory import AttachedVolume, Instance, InstanceConfiguration
 from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.model.session import Outcome, Session
-from holdfast.ports import Mail, OrganizationAccount, VolumeSnapshot
+from holdfast.ports import Mail, OrganizationAccount, Switch, VolumeSnapshot
 from holdfast.repository.repository import Repository
 from holdfast.settings import Settings
 from tests.memory_store import MemoryStore
@@ -43,7 +43,7 @@ class MemoryCatalog:
         self.part_records: dict[tuple[str, str], dict[str, Any]] = {}
         self.point_records: dict[tuple[str, str, str, str], RestorePoint] = {}
         self.configurations: dict[tuple[str, str], InstanceConfiguration] = {}
-        self.switched_off: set[str] = set()
+        self.switch_records: dict[str, Switch] = {}
 
     def begin_session(self, session: Session) -> bool:
         return self.session_records.setdefault(session.session_id, session) is session
@@ -61,10 +61,13 @@ class MemoryCatalog:
         yield from sorted(found, key=lambda one: (one.started_at, one.session_id))
 
     def is_switched_off(self, policy: str) -> bool:
-        return policy in self.switched_off
+        return self.switch_records.get(policy, Switch(off=False)).off
 
-    def switch_policy(self, policy: str, *, off: bool) -> None:
-        (self.switched_off.add if off else self.switched_off.discard)(policy)
+    def switch_policy(self, policy: str, *, off: bool, by: str = "", at: datetime | None = None) -> None:
+        self.switch_records[policy] = Switch(off, by, at)
+
+    def switches(self) -> Mapping[str, Switch]:
+        return dict(self.switch_records)
 
     def write_part(
         self, session_id: str, part: str, body: Mapping[str, Any], *, at: datetime, new: bool = False

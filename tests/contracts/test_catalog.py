@@ -16,7 +16,7 @@ from holdfast.errors import NotFoundError, PermanentError
 from holdfast.model.inventory import Instance, InstanceConfiguration
 from holdfast.model.restore_point import Flag, Kind, RestorePoint
 from holdfast.model.session import Session, State
-from holdfast.ports import Catalog
+from holdfast.ports import Catalog, Switch
 from tests.session_world import MemoryCatalog
 
 NOW = datetime(2026, 11, 30, 23, tzinfo=UTC)
@@ -149,6 +149,17 @@ def test_policies_are_switched_off_and_on(catalog: Catalog):
     assert (catalog.is_switched_off("daily"), catalog.is_switched_off("weekly")) == (True, False)
     catalog.switch_policy("daily", off=False)
     assert catalog.is_switched_off("daily") is False
+
+
+def test_who_switched_a_policy_last_and_when_is_kept(catalog: Catalog):
+    assert catalog.switches() == {}
+    catalog.switch_policy("daily", off=True, by="arn:aws:iam::999999999999:user/anna", at=NOW)
+    catalog.switch_policy("größer # 1", off=True)
+    catalog.switch_policy("größer # 1", off=False, by="arn:aws:iam::999999999999:user/tim", at=NOW)
+    assert catalog.switches() == {
+        "daily": Switch(True, "arn:aws:iam::999999999999:user/anna", NOW),
+        "größer # 1": Switch(False, "arn:aws:iam::999999999999:user/tim", NOW),
+    }
 
 
 def test_restore_points_come_back_as_they_were_oldest_first(catalog: Catalog):

@@ -224,7 +224,8 @@ def test_a_retry_of_a_lost_region_looks_at_everything_but_what_ended_well():
     assert found(world, discover(world, attempt=1)) == [bad, unseen]
 
 
-def test_an_instance_that_a_policy_of_higher_priority_selects_is_left_to_it():
+def gold_first() -> SessionWorld:
+    """A world whose policy comes after one that selects what is tagged gold."""
     first = {
         "name": "first",
         "priority": 1,
@@ -236,6 +237,20 @@ def test_an_instance_that_a_policy_of_higher_priority_selects_is_left_to_it():
     base = configured().model_dump(exclude_defaults=True)
     world = SessionWorld(type(configured()).model_validate({**base, "policies": [*base["policies"], first]}))
     resolve(world)
+    return world
+
+
+def test_an_instance_that_a_policy_of_higher_priority_selects_is_left_to_it():
+    world = gold_first()
     world.add_instance(1, tags={"gold": "yes"})
     mine = world.add_instance(2)
+    assert found(world, discover(world)) == [mine]
+
+
+def test_an_instance_of_a_policy_that_was_switched_off_falls_to_the_next_one():
+    world = gold_first()
+    gold, mine = world.add_instance(1, tags={"gold": "yes"}), world.add_instance(2)
+    world.catalog.switch_policy("first", off=True)
+    assert found(world, discover(world)) == [gold, mine]
+    world.catalog.switch_policy("first", off=False)
     assert found(world, discover(world)) == [mine]

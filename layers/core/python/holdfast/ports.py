@@ -257,6 +257,14 @@ class OrganizationTree(Protocol):
         ...
 
 
+class Switch(NamedTuple):
+    """What an operator last said about a policy's automatic runs: ``by`` is an ARN, empty when not known."""
+
+    off: bool
+    by: str = ""
+    at: datetime | None = None
+
+
 class Catalog(Protocol):
     """The DynamoDB table in the hub Region. A cache: `rebuild` recreates its restore points.
 
@@ -284,8 +292,12 @@ class Catalog(Protocol):
         """Whether an operator stopped automatic runs of this policy at run time."""
         ...
 
-    def switch_policy(self, policy: str, *, off: bool) -> None:
-        """Stop or allow automatic runs of a policy."""
+    def switch_policy(self, policy: str, *, off: bool, by: str = "", at: datetime | None = None) -> None:
+        """Stop or allow automatic runs of a policy; who said so, and when, is kept with it."""
+        ...
+
+    def switches(self) -> Mapping[str, Switch]:
+        """The last word on every policy that was ever switched, by name."""
         ...
 
     def write_part(

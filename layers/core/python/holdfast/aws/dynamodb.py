@@ -18,10 +18,13 @@ from holdfast.model.ids import stamp
 from holdfast.model.inventory import InstanceConfiguration
 from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.model.session import Session
+from holdfast.ports import Switch
 
 INDEX: Final = "by-time"
 SHORT: Final = 4096
 """Documents up to this many bytes stay readable in the console; longer ones are compressed."""
+_SWITCHES: Final = "POLICY#"
+"""Operators may write items under this key and no other."""
 LONGEST: Final = 390_000
 """An item may have 400 KB with its keys."""
 
@@ -79,13 +82,16 @@ class DynamoCatalog:
             yield item["sk"]["S"].removeprefix("PART#"), dict(_document(item))
 
     def is_switched_off(self, policy: str) -> bool:
-        return self._get(f"POLICY#{policy}", "SWITCH") is not None
+        item = self._get(_SWITCHES, f"SWITCH#{policy}")
+        return item is not None and _switch(item).off
 
-    def switch_policy(self, policy: str, *, off: bool) -> None:
-        if off:
-            self._put({"pk": {"S": f"POLICY#{policy}"}, "sk": {"S": "SWITCH"}})
-        else:
-            self._delete(f"POLICY#{policy}", "SWITCH")
+    def switch_policy(self, policy: str, *, off: bool, by: str = "", at: datetime | None = None) -> None:
+        said = {"off": off, "by": by, "at": at.isoformat() if at else None}
+        self._put({"pk": {"S": _SWITCHES}, "sk": {"S": f"SWITCH#{policy}"}, **_body(said, policy)})
+
+    def switches(self) -> Mapping[str, Switch]:
+        found = self._below(_SWITCHES, "SWITCH#")
+        return {item["sk"]["S"].removeprefix("SWITCH#"): _switch(item) for item in found}
 
     def add_point(self, point: RestorePoint, configuration: InstanceConfiguration | None = None) -> None:
         pk = _instance_key(point.instance_id)
@@ -196,6 +202,11 @@ class DynamoCatalog:
             if "LastEvaluatedKey" not in page:
                 return
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+
+def _switch(item: Mapping[str, Any]) -> Switch:
+    said = _document(item)
+    return Switch(said["off"], said["by"], datetime.fromisoformat(said["at"]) if said["at"] else None)
 
 
 def _session_key(session_id: str) -> str:

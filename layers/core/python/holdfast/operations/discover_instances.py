@@ -16,6 +16,7 @@ from holdfast.model.scope import Account
 from holdfast.model.session import Outcome, Problem, State
 from holdfast.operations.services import Services
 from holdfast.operations.steps import SCOPE, RegionStep, find_policy, outcome_part
+from holdfast.operations.switches import switched
 from holdfast.planning.selection import Coverage, rivals, select
 
 ACCOUNTS_AT_ONCE = 8
@@ -129,7 +130,7 @@ def _judged(
     found: list[Instance], accounts: Iterable[Account], request: RegionStep, services: Services
 ) -> list[tuple[Coverage, Instance]]:
     """What the policy does with each instance; instances of policies that come first are theirs."""
-    configuration = services.configuration
+    configuration = switched(services)
     policy = find_policy(configuration, request.policy)
     first = {account.account: rivals(configuration, policy, account) for account in accounts}
     return [(verdict.coverage, verdict.instance) for verdict in select(policy, found, first).verdicts]

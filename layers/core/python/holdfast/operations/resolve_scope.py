@@ -14,6 +14,7 @@ from holdfast.model.configuration import AnyPolicy, Configuration
 from holdfast.model.scope import Account
 from holdfast.operations.services import Services
 from holdfast.operations.steps import SCOPE, Step, find_policy
+from holdfast.operations.switches import switched
 from holdfast.planning.selection import precedence, scope
 from holdfast.ports import OrganizationTree
 
@@ -57,7 +58,7 @@ def _place(account: str, policy: AnyPolicy, services: Services) -> Account:
 
     An Organization that cannot be read takes no account from this policy: two copies are better than none.
     """
-    for name in _organizations_before(services.configuration, policy):
+    for name in _organizations_before(switched(services), policy):
         try:
             found = next((one for one in _accounts(name, services) if one.account == account), None)
         except PermanentError as error:

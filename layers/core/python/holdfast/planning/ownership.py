@@ -6,12 +6,17 @@ it. The answer must agree with ``selection.select``, which sessions use policy b
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TypeVar
 
-from holdfast.model.configuration import AnyPolicy, Configuration
+from holdfast.model.configuration import AnyPolicy, Configuration, Policy
 from holdfast.model.inventory import Instance
 from holdfast.model.scope import Account
 from holdfast.planning.selection import Coverage, enters, precedence, select
+
+
+P = TypeVar("P", bound=Policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,23 @@ class Opinion:
     coverage: Coverage
     reason: str
     owns: bool = False
+
+
+def without(configuration: Configuration, switched_off: Collection[str]) -> Configuration:
+    """The configuration in which the policies of these names are disabled: an operator switched them off."""
+
+    def switched(policies: tuple[P, ...]) -> tuple[P, ...]:
+        return tuple(
+            policy.model_copy(update={"enabled": False}) if policy.name in switched_off else policy
+            for policy in policies
+        )
+
+    return configuration.model_copy(
+        update={
+            "policies": switched(configuration.policies),
+            "sla_policies": switched(configuration.sla_policies),
+        }
+    )
 
 
 def opinions(configuration: Configuration, instance: Instance, place: Account) -> tuple[Opinion, ...]:
