@@ -34,14 +34,18 @@ class Ec2:
     def __init__(self, **answers: list[Any]) -> None:
         self.answers = answers
         self.asked: dict[str, list[dict[str, Any]]] = {}
+        self.attempts: dict[str, Any] = {}
+        self._attempts = 0
 
     def client(self, service: str, config: Any = None) -> Ec2:
-        assert service == "ec2"
+        assert service in ("ec2", "kms")
+        self._attempts = config.retries["total_max_attempts"]
         return self
 
     def __getattr__(self, operation: str) -> Any:
         def call(**arguments: Any) -> Any:
             self.asked.setdefault(operation, []).append(arguments)
+            self.attempts[operation] = self._attempts
             answer = self.answers[operation].pop(0)
             if isinstance(answer, Exception):
                 raise answer
@@ -364,6 +368,24 @@ def test_a_copy_is_encrypted_as_its_source_or_with_the_key_given(
     asked = ec2.asked["copy_snapshot"][0]
     assert {name: asked[name] for name in ("Encrypted", "KmsKeyId") if name in asked} == expected
     assert (asked["SourceSnapshotId"], asked["SourceRegion"]) == ("snap-1", "eu-west-1")
+
+
+def test_a_copy_whose_answer_is_lost_is_not_asked_for_twice() -> None:
+    ec2 = Ec2(copy_snapshot=[{"SnapshotId": "snap-2"}])
+    copier(ec2).copy("snap-1", "eu-west-1", encrypted=False, kms_key_arn="", description="d", tags={})
+    assert ec2.attempts["copy_snapshot"] == 1
+
+
+def test_too_many_copies_into_a_region_are_waited_for() -> None:
+    ec2 = Ec2(copy_snapshot=[refusal("ResourceLimitExceeded", "Too many snapshot copies in progress.")])
+    with pytest.raises(ThrottledError, match="Too many snapshot copies"):
+        copier(ec2).copy("snap-1", "eu-west-1", encrypted=False, kms_key_arn="", description="d", tags={})
+
+
+def test_the_key_that_aws_manages_is_found_by_its_alias() -> None:
+    ec2 = Ec2(describe_key=[{"KeyMetadata": {"Arn": KEY}}])
+    assert copier(ec2).default_key() == KEY
+    assert ec2.asked["describe_key"] == [{"KeyId": "alias/aws/ebs"}]
 
 
 def test_a_wrong_value_is_told_as_configuration() -> None:

@@ -301,9 +301,19 @@ class Catalog(Protocol):
         ...
 
     def write_part(
-        self, session_id: str, part: str, body: Mapping[str, Any], *, at: datetime, new: bool = False
+        self,
+        session_id: str,
+        part: str,
+        body: Mapping[str, Any],
+        *,
+        at: datetime,
+        new: bool = False,
+        version: int | None = None,
     ) -> bool:
-        """Store a part; with ``new``, False and nothing written when it exists. ``at`` dates its expiry."""
+        """Store a part. ``at`` dates its expiry.
+
+        False and nothing written: with ``new``, when it exists; with ``version``, when it has a later one.
+        """
         ...
 
     def read_part(self, session_id: str, part: str) -> dict[str, Any] | None:
@@ -445,6 +455,10 @@ class RestoreSite(Protocol):
 class SnapshotCopier(Protocol):
     """Copies of EBS snapshots: sharing in the source's Region, copying into the Region of the session."""
 
+    def default_key(self) -> str:
+        """ARN of the key that AWS manages for EBS in this account and Region; it is never shared."""
+        ...
+
     def share(self, snapshot_id: str, account: str) -> None:
         """Let an account read a snapshot. Raises PermanentError for the default key: it is never shared."""
         ...
@@ -463,5 +477,9 @@ class SnapshotCopier(Protocol):
         description: str,
         tags: Mapping[str, str],
     ) -> str:
-        """Start a copy of a completed snapshot into this Region and return its id. Raises ThrottledError."""
+        """Start a copy of a completed snapshot into this Region and return its id.
+
+        Not idempotent: a call without an answer (UnavailableError) may have made one. Raises ThrottledError
+        while too many copies into this Region are in progress.
+        """
         ...

@@ -6,21 +6,40 @@ A share is always to one named account, never public, and is taken back when the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
 import boto3
 
-from holdfast.aws.clients import CONFIG
+from holdfast.aws.clients import CONFIG, ONCE
 from holdfast.aws.faults import translating
 from holdfast.errors import ConfigurationError, PermanentError, SourceGoneError
 
+DEFAULT_KEY: Final = "alias/aws/ebs"
+
 
 class Ec2SnapshotCopier:
-    """`ports.SnapshotCopier` on EC2."""
+    """`ports.SnapshotCopier` on EC2.
+
+    CopySnapshot has no idempotency token: the client that calls it sends a request a single time.
+    """
 
     def __init__(self, session: boto3.Session, role: str) -> None:
-        self._ec2 = session.client("ec2", config=CONFIG)
+        self._session = session
         self._role = role
+
+    @cached_property
+    def _ec2(self) -> Any:
+        return self._session.client("ec2", config=CONFIG)
+
+    @cached_property
+    def _ec2_once(self) -> Any:
+        return self._session.client("ec2", config=ONCE)
+
+    def default_key(self) -> str:
+        with translating("kms:DescribeKey", role=self._role, resource=DEFAULT_KEY):
+            told = self._session.client("kms", config=CONFIG).describe_key(KeyId=DEFAULT_KEY)
+        return str(told["KeyMetadata"]["Arn"])
 
     def _permit(self, snapshot_id: str, account: str, operation: str) -> None:
         with translating("ec2:ModifySnapshotAttribute", role=self._role, resource=snapshot_id):
@@ -64,7 +83,7 @@ class Ec2SnapshotCopier:
         if kms_key_arn:
             optional["KmsKeyId"] = kms_key_arn
         with translating("ec2:CopySnapshot", role=self._role, resource=snapshot_id):
-            made = self._ec2.copy_snapshot(
+            made = self._ec2_once.copy_snapshot(
                 SourceSnapshotId=snapshot_id,
                 SourceRegion=source_region,
                 Description=description,

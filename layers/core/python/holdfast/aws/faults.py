@@ -1,8 +1,8 @@
 """AWS error codes, translated once: what happened in Holdfast's words, and what the reader can do about it.
 
-Codes are looked up by the EBS ``Reason``, then as ``service:code``, then bare, then by HTTP status: a
-service's own meaning of a common code wins. Adapters retry what :func:`is_retryable` says and raise what
-:func:`translate` returns; nobody else compares AWS codes.
+Codes are looked up by the EBS ``Reason``, then as ``Operation:code`` and ``service:code``, then bare, then by
+HTTP status: a service's own meaning of a common code wins. Adapters retry what :func:`is_retryable` says and
+raise what :func:`translate` returns; nobody else compares AWS codes.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ _GROUPS: Final[tuple[tuple[Fault, str], ...]] = (
         SnapshotCreationPerVolumeRateExceeded ConcurrentSnapshotLimitExceeded
         PendingSnapshotLimitExceeded ConcurrentModificationException TransactionInProgressException
         sns:Throttled ses:LimitExceededException lambda:ResourceConflictException
+        CopySnapshot:ResourceLimitExceeded
         """,
     ),
     (
@@ -260,10 +261,10 @@ _IDENTITY: Final = frozenset(
 _CLEAN: Final = re.compile(r"[\x00-\x1f\x7f]+")
 
 
-def lookup(code: str, *, service: str = "", reason: str = "", status: int = 0) -> Fault:
+def lookup(code: str, *, service: str = "", operation: str = "", reason: str = "", status: int = 0) -> Fault:
     """The fault of an AWS error; an unknown code is judged by its HTTP status (5xx: unavailable)."""
     bare = code.rpartition("#")[2].partition(":")[0].removeprefix("Client.").removeprefix("Server.")
-    for key in (reason, f"{service}:{bare}", bare, bare.removesuffix("Exception")):
+    for key in (reason, f"{operation}:{bare}", f"{service}:{bare}", bare, bare.removesuffix("Exception")):
         if key and key in FAULTS:
             return FAULTS[key]
     if status >= 500:
@@ -295,7 +296,8 @@ def translate(
     ``resource`` what the call was about. AWS's own message, which is not trusted, is cut and stripped of
     control characters.
     """
-    fault = lookup(code, service=action.partition(":")[0], reason=reason, status=status)
+    service, _, operation = action.partition(":")
+    fault = lookup(code, service=service, operation=operation, reason=reason, status=status)
     text = _CLEAN.sub(" ", message).strip()[:600]
     if issubclass(fault.error, AccessDeniedError):
         return _denied(fault, code, text, action, role, resource)

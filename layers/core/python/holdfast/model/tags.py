@@ -28,10 +28,13 @@ KEEP_UNTIL: Final = PREFIX + "keep-until"
 BASE: Final = PREFIX + "cbt-base"
 SET: Final = PREFIX + "set"  # differs between calls of CreateSnapshots for one restore point
 IN_USE: Final = PREFIX + "in-use"  # an image-level backup reads it; the session's slot
+COPYING: Final = PREFIX + "copying"  # a copy of it is being made; the session's slot
+SOURCE: Final = PREFIX + "source"  # of a copy: account/Region/snapshot that it was made from
 VOLUMES: Final = PREFIX + "volumes"  # snapshots in the set: fewer than that is not a restore point
 
 MANUAL: Final = "manual"  # values of KIND besides those of restore_point.Kind
 TEMPORARY: Final = "temporary"
+TRANSFER: Final = "transfer"  # a copy under another key, made only so that another account can copy it
 
 IN_USE_FOR: Final = timedelta(days=7)
 """After the slot; no session lasts that long, so a mark that is older was left behind."""
@@ -66,6 +69,13 @@ def read_instant(tags: Mapping[str, str], key: str) -> datetime | None:
 
 
 def is_in_use(tags: Mapping[str, str], now: datetime) -> bool:
-    """Whether a backup may still read the snapshot; an unreadable mark counts, a lapsed one does not."""
-    since = read_instant(tags, IN_USE)
-    return IN_USE in tags and (since is None or now - since < IN_USE_FOR)
+    """Whether a backup or a copy may still read the snapshot.
+
+    An unreadable mark counts, a lapsed one does not.
+    """
+    return any(_marked(tags, key, now) for key in (IN_USE, COPYING))
+
+
+def _marked(tags: Mapping[str, str], key: str, now: datetime) -> bool:
+    since = read_instant(tags, key)
+    return key in tags and (since is None or now - since < IN_USE_FOR)
