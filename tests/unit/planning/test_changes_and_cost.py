@@ -13,8 +13,8 @@ from holdfast.model.configuration import Account, Configuration
 from holdfast.model.inventory import AttachedVolume, Instance
 from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.planning.changes import compare
-from holdfast.planning.cost import Assumptions, Estimate, estimate, steady_chain, to_csv, to_xml
-from tests.vectors.policies import BASIS, REGION, configuration, point, policy
+from holdfast.planning.cost import Assumptions, Estimate, estimate, load, steady_chain, to_csv, to_xml
+from tests.vectors.policies import BASIS, REGION, configuration, point
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -118,21 +118,65 @@ def test_points_of_an_instance_that_is_gone_are_judged_without_an_owner():
     assert len(found.removed) == 1
 
 
-def test_an_sla_owner_removes_nothing_by_a_schedule_and_has_no_estimate():
-    sla = BASIS | {"sla_template": "t"}
-    after = configuration(
-        sla_templates=[{"name": "t", "snapshots": {"daily": {"hours": 1}}}], sla_policies=[sla]
+SLA = BASIS | {"sla_template": "t", "storage_template": "s"}
+TEMPLATE = {
+    "name": "t",
+    "snapshots": {"daily": {"hours": 12, "keep": "7 days"}, "weekly": {"days": ["mon"], "keep": "28 days"}},
+    "backups": {"daily": {"hours": 24, "keep": "30 days"}},
+}
+
+
+def with_sla(**template: object) -> Configuration:
+    return configuration(
+        sla_templates=[TEMPLATE | template],
+        storage_templates=[{"name": "s", "backups": "standard"}],
+        sla_policies=[SLA],
     )
-    found = change(configuration(), after, *points(Kind.SNAPSHOT, 40))
+
+
+def test_an_sla_owner_removes_by_the_age_that_its_template_says():
+    found = change(
+        configuration(),
+        with_sla(),
+        *points(Kind.SNAPSHOT, 10),
+        *points(Kind.BACKUP, 40, repository="standard"),
+    )
     assert [(each.before, each.after) for each in found.moved] == [("", "policy")]
-    assert (found.removed, found.cost_delta) == ((), 0.0)
+    assert {(each.kind.value, (NOW - each.taken_at).days, each.policy) for each in found.removed} == {
+        *(("snapshot", days, "policy") for days in (7, 8, 9)),
+        *(("backup", days, "policy") for days in range(30, 40)),
+    }
+
+
+def test_a_shorter_sla_retention_names_the_points_and_needs_confirmation():
+    after = with_sla(snapshots={"daily": {"hours": 12, "keep": "2 days"}})
+    found = change(with_sla(), after, *points(Kind.SNAPSHOT, 5))
+    assert [each.taken_at.day for each in found.removed] == [6, 7, 8]
+    assert found.needs_confirmation
+
+
+def test_temporary_snapshots_of_an_sla_policy_are_not_the_change():
+    made = point(NOW - 20 * DAY, "", Kind.SNAPSHOT, policy="policy", temporary=True)
+    assert (
+        change(with_sla(), with_sla(backups={"daily": {"hours": 24, "keep": "2 days"}}), made).removed == ()
+    )
+
+
+def test_an_sla_policy_is_estimated_by_what_its_sessions_earn():
+    made = with_sla()
+    (owner,) = made.sla_policies
+    found = load(made, owner, REGION, NOW, Assumptions(1.0, 0.1, 0.5))
+    # 14 of the last week, and three Mondays more of the four that are kept
+    assert len(steady_chain(made, owner, REGION, Kind.SNAPSHOT, NOW)) == 14 + 3
+    assert found.stored[Kind.BACKUP] == pytest.approx(1 + 29 * 0.1, rel=0.01)  # a day of 23 hours is in it
+    assert (found.backups, found.moved_at_once) == (30, pytest.approx(0.1))
+    assert estimate(made, owner, instance(), NOW).total > 0
 
 
 def test_a_steady_chain_holds_what_retention_keeps():
-    made = policy(daily=DAILY, repository="standard")
-    assert len(steady_chain(made, Kind.SNAPSHOT, NOW, 100 * DAY)) == 3
-    assert len(steady_chain(made, Kind.BACKUP, NOW, 100 * DAY)) == 30
-    assert steady_chain(made, Kind.ARCHIVE, NOW, 100 * DAY) == []
+    made = configuration(BACKED)
+    chains = {kind: steady_chain(made, made.policies[0], REGION, kind, NOW, 100 * DAY) for kind in Kind}
+    assert [len(chains[kind]) for kind in (Kind.SNAPSHOT, Kind.BACKUP, Kind.ARCHIVE)] == [3, 30, 0]
 
 
 def test_an_estimate_adds_up_and_follows_the_prices():

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import pytest
 
-from holdfast.model.configuration import Account, SchedulePolicy
+from holdfast.model.configuration import Account, Configuration, SchedulePolicy
 from holdfast.model.inventory import AttachedVolume, Instance
 from holdfast.model.restore_point import Kind, RestorePoint
-from holdfast.planning.explain import explain, forecast
+from holdfast.planning import explain as rules
+from holdfast.planning.explain import Explanation, Removal, explain
 from holdfast.planning.retention import judge, rule_for
 from holdfast.planning.schedule import slots
 from tests.vectors.policies import BASIS, REGION, configuration, point, policy, spelled
 
 NOW = datetime(2026, 1, 10, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
-ZONE = ZoneInfo("UTC")
 OWN = Account(account="444455556666")
 DAILY = {"snapshots": {"hours": [7], "keep": 3}, "backups": {"hours": [7], "keep": {"days": 5}}}
 
@@ -31,6 +30,13 @@ def instance(**more: object) -> Instance:
         "volumes": (volume,),
     }
     return Instance.model_validate(whole | more)
+
+
+def forecast(
+    made: SchedulePolicy, kind: Kind, chain: list[RestorePoint], until: datetime, base: str = ""
+) -> tuple[Removal, ...]:
+    """The forecast of one chain of a policy that stands alone."""
+    return rules.forecast(configuration(), made, kind, REGION, chain, NOW, until, base)
 
 
 def history(made: SchedulePolicy, kind: Kind, days: int) -> list[RestorePoint]:
@@ -51,7 +57,7 @@ def history(made: SchedulePolicy, kind: Kind, days: int) -> list[RestorePoint]:
 def test_snapshots_go_in_the_session_that_makes_one_too_many():
     made = policy(daily={"snapshots": DAILY["snapshots"]})
     chain = history(made, Kind.SNAPSHOT, 20)
-    found = forecast(made, Kind.SNAPSHOT, chain, NOW, NOW + 10 * DAY, ZONE)
+    found = forecast(made, Kind.SNAPSHOT, chain, NOW + 10 * DAY)
     assert [(removal.taken_at.day, removal.at.day, removal.at.hour) for removal in found] == [
         (8, 11, 7),
         (9, 12, 7),
@@ -63,11 +69,12 @@ def test_snapshots_go_in_the_session_that_makes_one_too_many():
 def test_backups_go_at_the_daily_retention_after_their_time():
     made = policy(daily=DAILY, repository="standard")
     chain = history(made, Kind.BACKUP, 20)
-    found = forecast(made, Kind.BACKUP, chain, NOW, NOW + 3 * DAY, ZONE)
+    found = forecast(made, Kind.BACKUP, chain, NOW + 3 * DAY)
     assert [(removal.taken_at.day, f"{removal.at:%d %H:%M}") for removal in found] == [
         (6, "12 04:00"),
         (7, "13 04:00"),
     ]
+    assert [removal.gone_at - removal.at for removal in found] == [DAY, DAY]  # noted first, then deleted
 
 
 def test_the_snapshot_that_the_next_backup_compares_with_is_announced_for_after_it():
@@ -79,7 +86,7 @@ def test_the_snapshot_that_the_next_backup_compares_with_is_announced_for_after_
         update={"weekly": policy(weekly={"time": "07:00", "backups": {"days": ["fri"]}}).weekly}
     )
     chain = [point(NOW.replace(hour=7) - DAY * number, "D") for number in (2, 1, 0)]
-    found = forecast(weekly, Kind.SNAPSHOT, chain, NOW, NOW + 8 * DAY, ZONE, base=chain[0].point_id)
+    found = forecast(weekly, Kind.SNAPSHOT, chain, NOW + 8 * DAY, base=chain[0].point_id)
     at = {removal.taken_at.day: removal.at.day for removal in found}
     assert at == {8: 16, 9: 11, 10: 12}
 
@@ -87,14 +94,14 @@ def test_the_snapshot_that_the_next_backup_compares_with_is_announced_for_after_
 def test_a_backup_at_the_hour_of_retention_is_made_after_it():
     made = policy(daily={"backups": {"hours": [4], "keep": {"days": 5}}}, repository="standard")
     only = point(NOW - 90 * DAY, "D", Kind.BACKUP)
-    (removal,) = forecast(made, Kind.BACKUP, [only], NOW, NOW + 5 * DAY, ZONE)
+    (removal,) = forecast(made, Kind.BACKUP, [only], NOW + 5 * DAY)
     assert f"{removal.at:%d %H:%M}" == "12 04:00"
 
 
 def test_nothing_is_announced_for_what_stays():
     made = policy(daily={"snapshots": DAILY["snapshots"]})
     manual = point(NOW - 90 * DAY, manual=True)
-    assert forecast(made, Kind.SNAPSHOT, [manual], NOW, NOW + 30 * DAY, ZONE) == ()
+    assert forecast(made, Kind.SNAPSHOT, [manual], NOW + 30 * DAY) == ()
 
 
 def test_an_explanation_names_owner_slots_and_removals():
@@ -127,6 +134,79 @@ def test_an_instance_without_an_owner_is_explained_by_the_opinions_alone():
     assert found.opinions[0].reason == "neither its id nor its tags are selected"
 
 
+def test_snapshots_of_an_instance_without_an_owner_go_as_obsolete_ones():
+    chosen = BASIS | {"selection": {"tags": [{"key": "gold"}]}}
+    made = configuration(chosen, obsolete_snapshots={"mode": "after", "days": 15})
+    old = point(NOW.replace(hour=7) - 13 * DAY, "D", policy="policy")
+    (removal,) = explain(made, instance(), OWN, [old], NOW).removals
+    assert f"{removal.at:%d %H:%M}" == "13 04:00"
+    assert "obsolete snapshots are kept for 15 days" in removal.reason
+
+
+def with_sla(**template: object) -> Configuration:
+    whole = {
+        "name": "t",
+        "snapshots": {
+            "daily": {"hours": 12, "keep": "3 days"},
+            "weekly": {"days": ["sun"], "keep": "9 days"},
+        },
+        "replicas": {"every": "day", "keep": "3 days"},
+        "backups": {"daily": {"hours": 24, "keep": "5 days"}},
+        "snapshot_window": {"start": "06:00", "end": "06:00"},
+        "backup_window": {"start": "08:00", "end": "10:00"},
+    }
+    sla = BASIS | {"sla_template": "t", "storage_template": "s"}
+    return configuration(
+        sla_policies=[sla],
+        sla_templates=[whole | template],
+        storage_templates=[{"name": "s", "backups": "standard"}],
+        region_time_zones={REGION: "UTC"},
+    )
+
+
+def spelled_slots(found: Explanation) -> list[tuple[str, dict[str, str]]]:
+    return [
+        (f"{slot.at:%d %H:%M}", {kind.value: spelled(flags) for kind, flags in slot.flags.items()})
+        for slot in found.slots
+    ]
+
+
+def test_slots_of_an_sla_policy_show_the_flags_that_they_can_earn():
+    found = explain(with_sla(), instance(), OWN, [], NOW, count=4)
+    assert found.earned
+    # Saturday evening, Sunday: the weekly flag is open to both snapshots until one has it
+    assert spelled_slots(found) == [
+        ("10 18:00", {"snapshot": "D", "replica": "D"}),
+        ("11 06:00", {"snapshot": "DW", "replica": "D"}),
+        ("11 08:00", {"backup": "D"}),
+        ("11 18:00", {"snapshot": "DW", "replica": "D"}),
+    ]
+    assert found.slots[2].temporary == {Kind.SNAPSHOT}
+
+
+def test_a_flag_that_a_restore_point_has_taken_is_not_offered_again():
+    now = NOW + DAY
+    taken = point(now.replace(hour=6), "DW", policy="policy")
+    replicated = point(now.replace(hour=6), "D", Kind.REPLICA, policy="policy")
+    found = explain(with_sla(), instance(), OWN, [taken, replicated], now, count=1)
+    assert spelled_slots(found) == [("11 18:00", {"snapshot": "D"})]
+
+
+def test_what_an_sla_policy_made_goes_when_its_windows_have_closed_or_at_four():
+    old = [point((NOW - DAY * days).replace(hour=6), "D", policy="policy") for days in (3, 2)]
+    found = explain(with_sla(), instance(), OWN, old, NOW, horizon=3 * DAY)
+    assert [(each.taken_at.day, f"{each.at:%d %H:%M}") for each in found.removals] == [
+        (7, "11 04:00"),
+        (8, "11 06:00"),
+    ]
+
+
+def test_a_temporary_snapshot_goes_with_the_next_backup():
+    made = point(NOW.replace(hour=8), "", policy="policy", temporary=True)
+    (removal,) = explain(with_sla(), instance(), OWN, [made], NOW).removals
+    assert (f"{removal.at:%d %H:%M}", removal.reason) == ("11 08:00", "temporary, until the next backup")
+
+
 @pytest.mark.parametrize("kind", [Kind.SNAPSHOT, Kind.BACKUP])
 def test_what_is_announced_is_what_happens(kind):
     made = policy(
@@ -138,7 +218,7 @@ def test_what_is_announced_is_what_happens(kind):
         },
     )
     chain = history(made, kind, 60)
-    announced = forecast(made, kind, chain, NOW, NOW + 25 * DAY, ZONE)
+    announced = forecast(made, kind, chain, NOW + 25 * DAY)
     mine = {each.point_id for each in chain}
     passes = [slot.at for slot in slots(made, NOW, NOW + 25 * DAY)]
     if kind is Kind.BACKUP:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -17,16 +17,20 @@ from typing import Final
 from xml.etree import ElementTree
 
 from holdfast.model.blocks import BLOCK_SIZE, GIB
-from holdfast.model.configuration import Configuration, SchedulePolicy
+from holdfast.model.configuration import AnyPolicy, Configuration
 from holdfast.model.inventory import Instance
 from holdfast.model.restore_point import Kind, RestorePoint
+from holdfast.planning.agenda import agenda
 from holdfast.planning.prices import request_cost
-from holdfast.planning.retention import judge, rule_for
-from holdfast.planning.schedule import slots
+from holdfast.planning.protection import archive_for, repository_for, rule_of
+from holdfast.planning.retention import Rule, judge
+from holdfast.planning.schedule import Slot
 
 PACK_BYTES: Final = 32 << 20
 BLOCKS_PER_LIST: Final = 10_000
 MONTH: Final = timedelta(days=30)
+HORIZON: Final = timedelta(days=400)
+"""After this time of running, chains of the usual retentions hold what they always hold."""
 
 GB_MONTH: Final = {"snapshot": 0.05, "STANDARD": 0.023, "GLACIER": 0.0036, "DEEP_ARCHIVE": 0.00099}
 TRAFFIC_GB: Final = 0.02
@@ -64,8 +68,40 @@ class Estimate:
         return self.snapshot + self.replica + self.backup + self.archive + self.traffic + self.transaction
 
 
-def steady_chain(policy: SchedulePolicy, kind: Kind, now: datetime, horizon: timedelta) -> list[datetime]:
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a policy makes of every instance of one Region, as multiples of what the instance uses.
+
+    ``stored`` is what each chain occupies in steady state; ``replicated`` and ``moved`` what replicas and
+    backups transfer in a month, and ``backups`` how many of them a month makes.
+    """
+
+    stored: Mapping[Kind, float]
+    replicated: float = 0.0
+    moved: float = 0.0
+    backups: int = 0
+
+    @property
+    def moved_at_once(self) -> float:
+        """What one backup moves that is not the first."""
+        return self.moved / self.backups if self.backups else 0.0
+
+
+def steady_chain(
+    configuration: Configuration,
+    policy: AnyPolicy,
+    region: str,
+    kind: Kind,
+    now: datetime,
+    horizon: timedelta = HORIZON,
+) -> list[datetime]:
     """The times of the points that a chain holds at ``now`` after running for ``horizon``."""
+    ran = agenda(configuration, policy, region, now - horizon, now)
+    return _left(ran, rule_of(configuration, policy, kind, region), kind, now)
+
+
+def _left(ran: Iterable[Slot], rule: Rule, kind: Kind, now: datetime) -> list[datetime]:
+    """The times of the points that these slots made of one kind and retention keeps."""
     made = [
         RestorePoint(
             point_id=slot.at.isoformat(),
@@ -76,10 +112,10 @@ def steady_chain(policy: SchedulePolicy, kind: Kind, now: datetime, horizon: tim
             taken_at=slot.at,
             flags=slot.flags_of(kind),
         )
-        for slot in slots(policy, now - horizon, now)
+        for slot in ran
         if kind in slot.flags
     ]
-    kept = {verdict.point_id for verdict in judge(made, rule_for(policy, kind), now) if not verdict.remove}
+    kept = {verdict.point_id for verdict in judge(made, rule, now) if not verdict.remove}
     return [point.taken_at for point in made if point.point_id in kept]
 
 
@@ -91,56 +127,83 @@ def _stored_share(times: Sequence[datetime], assumed: Assumptions) -> float:
     return 1 + sum(min(1.0, assumed.daily_change * (gap / timedelta(days=1))) for gap in gaps)
 
 
-def _changed_share(
-    policy: SchedulePolicy, kind: Kind, now: datetime, assumed: Assumptions
-) -> tuple[int, float]:
-    """How many points a month makes, and how much they move together, as a multiple of what is used."""
-    times = [slot.at for slot in slots(policy, now - MONTH, now) if kind in slot.flags]
-    if not times:
-        return 0, 0.0
-    return len(times), len(times) * min(1.0, assumed.daily_change * (MONTH / len(times) / timedelta(days=1)))
+def _changed_share(times: int, assumed: Assumptions) -> float:
+    """What so many points of a month move together, as a multiple of what is used."""
+    return times * min(1.0, assumed.daily_change * (MONTH / times / timedelta(days=1))) if times else 0.0
+
+
+def load(
+    configuration: Configuration,
+    policy: AnyPolicy,
+    region: str,
+    now: datetime,
+    assumed: Assumptions = USUAL,
+    horizon: timedelta = HORIZON,
+) -> Load:
+    """What ``policy`` makes of every instance in ``region``, once retention has begun to remove points."""
+    ran = list(agenda(configuration, policy, region, now - horizon, now))
+    rules = {kind: rule_of(configuration, policy, kind, region) for kind in Kind}
+    chains = {kind: _left(ran, rule, kind, now) for kind, rule in rules.items()}
+    month = [slot for slot in ran if slot.at >= now - MONTH]
+    made = {kind: sum(kind in slot.flags for slot in month) for kind in Kind}
+    return Load(
+        {kind: _stored_share(times, assumed) for kind, times in chains.items()},
+        _changed_share(made[Kind.REPLICA], assumed),
+        _changed_share(made[Kind.BACKUP], assumed),
+        made[Kind.BACKUP],
+    )
+
+
+def used_bytes(instance: Instance, assumed: Assumptions = USUAL) -> float:
+    """What is probably in use on the volumes of an instance."""
+    return sum(volume.size_bytes for volume in instance.volumes) * assumed.used
+
+
+def requests_of(found: Load, instance: Instance, assumed: Assumptions = USUAL) -> dict[str, int]:
+    """Requests of a month that AWS charges for, by ``service:Operation``."""
+    used, volumes = used_bytes(instance, assumed), len(instance.volumes)
+    blocks = used * found.moved / BLOCK_SIZE
+    return {
+        "ebs:GetSnapshotBlock": round(blocks),
+        "ebs:ListChangedBlocks": round(blocks / BLOCKS_PER_LIST) + found.backups * volumes,
+        "s3:PutObject": round(used * found.moved * assumed.stored / PACK_BYTES)
+        + found.backups * (1 + 2 * volumes),
+    }
 
 
 def estimate(
     configuration: Configuration,
-    policy: SchedulePolicy,
+    policy: AnyPolicy,
     instance: Instance,
     now: datetime,
     assumed: Assumptions = USUAL,
-    horizon: timedelta = timedelta(days=400),
+    *,
+    known: Load | None = None,
 ) -> Estimate:
-    """The monthly cost of protecting ``instance`` by ``policy``, once retention has begun to remove
-    points.
+    """The monthly cost of protecting ``instance`` by ``policy``, once retention has begun to remove points.
+
+    ``known`` is the policy's load in the instance's Region, where the caller has it already.
     """
-    used = sum(volume.size_bytes for volume in instance.volumes) * assumed.used
-    used_gb = used / GIB
-    chains = {kind: _stored_share(steady_chain(policy, kind, now, horizon), assumed) for kind in Kind}
-    classes = {repository.name: repository for repository in configuration.repositories}
-    standard, archive = classes.get(policy.repository), classes.get(policy.archive_repository)
-    _, replicated = _changed_share(policy, Kind.REPLICA, now, assumed)
-    backups, moved = _changed_share(policy, Kind.BACKUP, now, assumed)
-    crosses = standard is not None and standard.region != instance.region and moved > 0
+    found = known or load(configuration, policy, instance.region, now, assumed)
+    used_gb = used_bytes(instance, assumed) / GIB
+    repositories = {repository.name: repository for repository in configuration.repositories}
+    standard = repositories.get(repository_for(configuration, policy, instance.region))
+    archive = repositories.get(archive_for(configuration, policy, instance.region))
+    crosses = standard is not None and standard.region != instance.region and found.moved > 0
     target = next((each for each in policy.replication if each.source_region == instance.region), None)
-    traffic = (replicated if target and target.region != instance.region else 0.0) + (
-        moved if crosses else 0.0
+    traffic = (found.replicated if target and target.region != instance.region else 0.0) + (
+        found.moved if crosses else 0.0
     )
-    blocks = used * moved / BLOCK_SIZE
-    volumes = len(instance.volumes)
-    requests = {
-        "ebs:GetSnapshotBlock": round(blocks),
-        "ebs:ListChangedBlocks": round(blocks / BLOCKS_PER_LIST) + backups * volumes,
-        "s3:PutObject": round(used * moved * assumed.stored / PACK_BYTES) + backups * (1 + 2 * volumes),
-    }
     archive_price = GB_MONTH[archive.storage_class] if archive else 0.0
     return Estimate(
         instance.instance_id,
         instance.name,
-        snapshot=used_gb * chains[Kind.SNAPSHOT] * GB_MONTH["snapshot"],
-        replica=used_gb * chains[Kind.REPLICA] * GB_MONTH["snapshot"],
-        backup=used_gb * chains[Kind.BACKUP] * assumed.stored * GB_MONTH["STANDARD"],
-        archive=used_gb * chains[Kind.ARCHIVE] * assumed.stored * archive_price,
+        snapshot=used_gb * found.stored[Kind.SNAPSHOT] * GB_MONTH["snapshot"],
+        replica=used_gb * found.stored[Kind.REPLICA] * GB_MONTH["snapshot"],
+        backup=used_gb * found.stored[Kind.BACKUP] * assumed.stored * GB_MONTH["STANDARD"],
+        archive=used_gb * found.stored[Kind.ARCHIVE] * assumed.stored * archive_price,
         traffic=used_gb * traffic * TRAFFIC_GB,
-        transaction=request_cost(requests),
+        transaction=request_cost(requests_of(found, instance, assumed)),
         warning=f"backups go to {standard.region}, another Region" if crosses and standard else "",
     )
 

@@ -11,15 +11,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from holdfast.model.configuration import Configuration, SchedulePolicy
+from holdfast.model.configuration import AnyPolicy, Configuration, SchedulePolicy, SlaPolicy
 from holdfast.model.inventory import Instance
 from holdfast.model.restore_point import Flag, Kind, RestorePoint
 from holdfast.model.scope import Account
+from holdfast.planning.agenda import agenda, next_of, retention_passes
 from holdfast.planning.ownership import Opinion, opinions
-from holdfast.planning.retention import Judged, judge, keeps_cbt_base, rule_for
-from holdfast.planning.schedule import Slot, next_slots, retention_pass, slots
+from holdfast.planning.protection import keeps_base, rule_of
+from holdfast.planning.retention import Judged, judge, judge_obsolete
+from holdfast.planning.schedule import Slot, retention_pass
 
 _DAY = timedelta(days=1)
+_NATIVE = (Kind.SNAPSHOT, Kind.REPLICA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +39,32 @@ class _Point:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A restore point that retention will remove, when, and why."""
+    """A restore point that retention will remove, and why.
+
+    ``at`` is when it is judged, ``gone_at`` when it is gone.
+    """
 
     point_id: str
     kind: Kind
     taken_at: datetime
     at: datetime
     reason: str
+    gone_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Everything that concerns one instance. ``owner`` is empty when no policy protects it."""
+    """Everything that concerns one instance. ``owner`` is empty when no policy protects it.
+
+    ``earned``: the flags of ``slots`` are those that each can earn, if none before it does.
+    """
 
     instance_id: str
     owner: str
     opinions: tuple[Opinion, ...]
     slots: tuple[Slot, ...] = ()
     removals: tuple[Removal, ...] = ()
+    earned: bool = False
 
 
 def _as_points(points: Iterable[Judged]) -> list[_Point]:
@@ -63,55 +74,49 @@ def _as_points(points: Iterable[Judged]) -> list[_Point]:
     ]
 
 
-def _passes(
-    policy: SchedulePolicy, kind: Kind, start: datetime, end: datetime, service_zone: ZoneInfo
-) -> Iterator[tuple[datetime, Slot | None]]:
-    """The instants at which retention of one kind runs, with the slot that makes a new point just before it.
-
-    Snapshots and replicas: in each session. Backups and archives: daily at 04:00; sessions only add points.
-    """
-    for slot in slots(policy, start, end):
-        yield slot.at, slot
-    if kind in (Kind.BACKUP, Kind.ARCHIVE):
-        at = retention_pass(start, service_zone)
-        while at < end:
-            yield at, None
-            at = retention_pass(at + _DAY / 2, service_zone)
-
-
 def forecast(
-    policy: SchedulePolicy,
+    configuration: Configuration,
+    policy: AnyPolicy,
     kind: Kind,
-    points: Sequence[Judged],
+    region: str,
+    points: Sequence[RestorePoint],
     now: datetime,
     until: datetime,
-    service_zone: ZoneInfo,
     base: str = "",
 ) -> tuple[Removal, ...]:
     """The existing ``points`` of one chain that retention will remove before ``until``, in order.
 
-    ``base`` is the id of the snapshot that the newest backup was made from.
+    ``region`` is the instance's; ``base`` the id of the snapshot that the newest backup was made from.
+    Snapshots and replicas of schedule-based policies are judged in each session, everything else by passes
+    of its own.
     """
-    rule = rule_for(policy, kind)
-    chain = _as_points(points)
-    existing = {each.point_id for each in chain}
-    found: list[Removal] = []
-    by_session = kind in (Kind.SNAPSHOT, Kind.REPLICA)
-    pins = kind is Kind.SNAPSHOT and keeps_cbt_base(policy)
+    rule = rule_of(configuration, policy, kind, region)
+    by_session = kind in _NATIVE and isinstance(policy, SchedulePolicy)
+    pins = kind is Kind.SNAPSHOT and keeps_base(configuration, policy)
     start = now + timedelta(microseconds=1)
-    for at, slot in sorted(
-        _passes(policy, kind, start, until, service_zone), key=lambda each: (each[0], each[1] is not None)
-    ):
-        if slot is not None and kind in slot.products:
+    ahead = [(slot.at, slot) for slot in agenda(configuration, policy, region, start, until, points)]
+    passes = [(at, None) for at in retention_passes(configuration, policy, kind, start, until)]
+    sla = isinstance(policy, SlaPolicy)
+    chain = _as_points(each for each in points if not (sla and each.temporary))
+    existing = {each.point_id for each in chain}
+    found = [*_let_go(points, ahead)] if sla and kind is Kind.SNAPSHOT else []
+    compared = base
+    for at, slot in sorted([*ahead, *passes], key=lambda each: (each[0], each[1] is not None)):
+        if slot is not None and kind in (slot.flags if sla else slot.products):
             chain.append(_Point(f"slot {at.isoformat()}", at, slot.flags_of(kind)))
         if slot is not None and Kind.BACKUP in slot.products:
             base = f"slot {at.isoformat()}"
         if (slot is not None) != by_session:
             continue
-        verdicts = {each.point_id: each for each in judge(chain, rule, at, pinned=[base] if pins else [])}
+        # An SLA-based policy lets go of a base one pass later: it was the base when the pass before ran.
+        pinned = [base] if by_session else [base, compared]
+        compared = base
+        verdicts = {each.point_id: each for each in judge(chain, rule, at, pinned=pinned if pins else [])}
         gone = [each for each in chain if verdicts[each.point_id].remove]
         found += [
-            Removal(each.point_id, kind, each.taken_at, at, verdicts[each.point_id].reason)
+            Removal(
+                each.point_id, kind, each.taken_at, at, verdicts[each.point_id].reason, _gone_at(kind, at)
+            )
             for each in gone
             if each.point_id in existing
         ]
@@ -123,6 +128,37 @@ def forecast(
         if existing.isdisjoint(each.point_id for each in chain):
             break
     return tuple(found)
+
+
+def _let_go(points: Iterable[RestorePoint], ahead: Iterable[tuple[datetime, Slot]]) -> Iterator[Removal]:
+    """Temporary snapshots of an SLA-based policy: the next backup compares with them, and lets them go."""
+    at = next((at for at, slot in ahead if Kind.BACKUP in slot.flags), None)
+    for each in points:
+        if each.temporary and at is not None:
+            yield Removal(
+                each.point_id, Kind.SNAPSHOT, each.taken_at, at, "temporary, until the next backup", at
+            )
+
+
+def _gone_at(kind: Kind, at: datetime) -> datetime:
+    """When a point that is judged expired at ``at`` is gone: backups are noted first, deleted a day later."""
+    return at if kind in _NATIVE else at + _DAY
+
+
+def _obsolete(
+    configuration: Configuration, kind: Kind, chain: Sequence[RestorePoint], now: datetime, until: datetime
+) -> Iterator[Removal]:
+    """Snapshots and replicas of an instance that no policy processes, as the daily retention removes them."""
+    zone, rule = ZoneInfo(configuration.service_time_zone), configuration.obsolete_snapshots
+    left = list(chain)
+    at = retention_pass(now + timedelta(microseconds=1), zone)
+    while at < until and left:
+        verdicts = {each.point_id: each for each in judge_obsolete(left, rule, at, zone, protected=False)}
+        for each in left:
+            if verdicts[each.point_id].remove:
+                yield Removal(each.point_id, kind, each.taken_at, at, verdicts[each.point_id].reason, at)
+        left = [each for each in left if not verdicts[each.point_id].remove]
+        at = retention_pass(at + _DAY / 2, zone)
 
 
 def explain(
@@ -137,24 +173,34 @@ def explain(
 ) -> Explanation:
     """Who owns an instance and why, its next ``count`` slots, and what retention removes within
     ``horizon``.
+
+    Backups of an instance without an owner go on by the policy that made them, if it still exists; its
+    snapshots and replicas are obsolete.
     """
     said = opinions(configuration, instance, place)
     owner = next((each.policy for each in said if each.owns), "")
     policy = configuration.policy(owner) if owner else None
-    if not isinstance(policy, SchedulePolicy):
-        return Explanation(instance.instance_id, owner, said)
-    zone = ZoneInfo(configuration.service_time_zone)
     chains: dict[tuple[Kind, str, str, str], list[RestorePoint]] = {}
     for point in points:
         chains.setdefault((point.kind, point.repository, point.account, point.region), []).append(point)
-    base = _base(chains)
-    removals = [
-        removal
-        for (kind, *_), chain in chains.items()
-        for removal in forecast(policy, kind, chain, now, now + horizon, zone, base)
-    ]
+    every = [point for chain in chains.values() for point in chain]
+    base, until = _base(chains), now + horizon
+    removals: list[Removal] = []
+    for (kind, *_), chain in chains.items():
+        rules = policy or (configuration.policy(chain[-1].policy) if kind not in _NATIVE else None)
+        if rules:
+            removals += forecast(configuration, rules, kind, instance.region, chain, now, until, base)
+        elif kind in _NATIVE:
+            removals += _obsolete(configuration, kind, chain, now, until)
     removals.sort(key=lambda each: (each.at, each.taken_at, each.kind))
-    return Explanation(instance.instance_id, owner, said, next_slots(policy, now, count), tuple(removals))
+    return Explanation(
+        instance.instance_id,
+        owner,
+        said,
+        next_of(configuration, policy, instance.region, now, count, every) if policy else (),
+        tuple(removals),
+        earned=isinstance(policy, SlaPolicy),
+    )
 
 
 def _base(chains: Mapping[tuple[Kind, str, str, str], list[RestorePoint]]) -> str:

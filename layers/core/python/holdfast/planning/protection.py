@@ -40,6 +40,14 @@ def repository_for(configuration: Configuration, policy: AnyPolicy, region: str)
     return storage.repository_for(region) if storage else ""
 
 
+def archive_for(configuration: Configuration, policy: AnyPolicy, region: str) -> str:
+    """The repository for archives of instances in ``region``; empty: none."""
+    if not isinstance(policy, SlaPolicy):
+        return policy.archive_repository
+    storage = _storage(configuration, policy)
+    return storage.archive_for(region) if storage else ""
+
+
 def zone_of(configuration: Configuration, policy: AnyPolicy, region: str) -> ZoneInfo:
     """The time zone in which the policy's slots of ``region`` are meant. Raises ConfigurationError."""
     if isinstance(policy, SlaPolicy):
