@@ -100,7 +100,7 @@ def _why_not(
     if names.BASE in snapshot.tags:
         return "changed block tracking needs it for the next backup"
     if point_id != subject.point_id and names.is_in_use(snapshot.tags, now):  # Its own session knows better.
-        return "a backup or a copy of it may still be under way"
+        return "a backup or a copy may still be reading it"
     return ""
 
 
