@@ -8,7 +8,7 @@ Response: {"done": true, "cursor": 32768, "checkpoint": null}, or {"done": false
 "checkpoint": {...}} when its time ran out; the segment's map and counts are written to the work bucket.
 Touches: sts:AssumeRole, ebs:ListSnapshotBlocks, ListChangedBlocks, GetSnapshotBlock under the spoke role;
 kms:Decrypt of volume keys under it; s3:GetObject, PutObject (repository), kms:Decrypt (its key),
-secretsmanager:GetSecretValue (its password); s3:PutObject (work bucket).
+secretsmanager:GetSecretValue (its password); s3:GetObject, PutObject (work bucket).
 Retry: begins at its cursor; packs of an earlier try are unreachable garbage.
 """
 

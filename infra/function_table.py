@@ -26,8 +26,8 @@ BACKUP, RESTORE, ORGANIZATION = Duty.BACKUP, Duty.RESTORE, Duty.ORGANIZATION
 class Row:
     """One function.
 
-    ``event_driven`` ones are invoked asynchronously and keep what failed for good; ``daily`` ones have a
-    schedule of their own.
+    ``event_driven`` ones are invoked asynchronously and keep what failed for good; ``scheduled`` ones by the
+    schedules of policies, ``daily`` ones by a schedule of their own.
     """
 
     verb: str
@@ -37,6 +37,7 @@ class Row:
     assumes: tuple[Duty, ...] = ()
     grants: tuple[Grant, ...] = ()
     event_driven: bool = False
+    scheduled: bool = False
     daily: bool = False
     traced: bool = True
 
@@ -64,10 +65,20 @@ WORKER: Final[dict[str, Any]] = {"memory_mb": 1024, "timeout_seconds": 900, "tra
 LONG: Final[dict[str, Any]] = {"memory_mb": 1024, "timeout_seconds": 900}
 
 ROWS: Final = (
-    Row("start_session", HUB, event_driven=True, grants=(may.catalog_write, may.start("session"))),
+    Row(
+        "start_session",
+        HUB,
+        event_driven=True,
+        scheduled=True,
+        grants=(may.catalog_write, may.start("session")),
+    ),
     Row("resolve_scope", HUB, timeout_seconds=900, assumes=(ORGANIZATION,), grants=(may.catalog_write,)),
     Row("start_cell", HUB, grants=(may.catalog_write, may.start_cells, may.answer_session)),
+    Row("stop_session", HUB, grants=(may.catalog_write, may.mark_stops)),
     Row("conclude_session", HUB, timeout_seconds=300, grants=(may.catalog_write, may.notify)),
+    Row("close_window", HUB, event_driven=True, scheduled=True, grants=(may.start("close_window"),)),
+    Row("close_day", HUB, grants=(may.catalog_write, may.start("retention")), **LONG),
+    Row("report_day", HUB, grants=(may.catalog_write, may.notify), **LONG),
     Row(
         "expire_backups",
         HUB,
@@ -131,7 +142,7 @@ ROWS: Final = (
 )
 
 DAILY: Final = tuple(row.verb for row in ROWS if row.daily)
-SCHEDULED: Final = ("start_session", *DAILY)
+SCHEDULED: Final = tuple(row.verb for row in ROWS if row.scheduled or row.daily)
 BY_VERB: Final = {row.verb: row for row in ROWS}
 
 

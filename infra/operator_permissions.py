@@ -78,6 +78,7 @@ def operator(configuration: Configuration) -> tuple[Statement, ...]:
             "RunByHand",
             "lambda:InvokeFunction",
             hub.function_arn("start_session"),
+            hub.function_arn("stop_session"),
             hub.function_arn("take_manual_snapshot"),
         ),
         allow(

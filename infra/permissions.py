@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from holdfast.model.configuration import Configuration, Mailing
-from infra.names import WORK_PREFIXES, Site, makes_key, repository_key_alias
+from infra.names import WORK_PREFIXES, Place, Site, makes_key, repository_key_alias
 from infra.statements import Statement, allow
 
 Grant = Callable[[Site], tuple[Statement, ...]]
@@ -87,6 +87,13 @@ def work_write(site: Site) -> tuple[Statement, ...]:
     return (_work(site, "UseWork", "s3:GetObject PutObject"), _work_list(site, "ListWork"))
 
 
+def mark_stops(site: Site) -> tuple[Statement, ...]:
+    """Leave the mark by which workers of any Region see that their session is to stop."""
+    cells = [Site(site.configuration, Place.CELL, region) for region in site.configuration.regions()]
+    marks = [f"{cell.bucket_arn(cell.work_bucket)}/sessions/*/stop.json" for cell in cells]
+    return (allow("MarkStops", "s3:GetObject PutObject", *marks, because=_OBJECTS),) if marks else ()
+
+
 def start(machine: str) -> Grant:
     """Start a state machine of the same place."""
 
@@ -110,7 +117,8 @@ def answer_session(site: Site) -> tuple[Statement, ...]:
 
 def _mailings(configuration: Configuration) -> Iterator[Mailing]:
     yield configuration.notifications
-    yield from (policy.notifications for policy in configuration.policies if policy.notifications)
+    every = (*configuration.policies, *configuration.sla_policies)
+    yield from (policy.notifications for policy in every if policy.notifications)
 
 
 def notify(site: Site) -> tuple[Statement, ...]:

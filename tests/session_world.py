@@ -41,6 +41,7 @@ class MemoryCatalog:
     def __init__(self) -> None:
         self.session_records: dict[str, Session] = {}
         self.part_records: dict[tuple[str, str], dict[str, Any]] = {}
+        self.part_versions: dict[tuple[str, str], int] = {}
         self.point_records: dict[tuple[str, str, str, str], RestorePoint] = {}
         self.configurations: dict[tuple[str, str], InstanceConfiguration] = {}
         self.switch_records: dict[str, Switch] = {}
@@ -70,10 +71,21 @@ class MemoryCatalog:
         return dict(self.switch_records)
 
     def write_part(
-        self, session_id: str, part: str, body: Mapping[str, Any], *, at: datetime, new: bool = False
+        self,
+        session_id: str,
+        part: str,
+        body: Mapping[str, Any],
+        *,
+        at: datetime,
+        new: bool = False,
+        version: int | None = None,
     ) -> bool:
         if new and (session_id, part) in self.part_records:
             return False
+        if version is not None and version < self.part_versions.get((session_id, part), version):
+            return False
+        if version is not None:
+            self.part_versions[session_id, part] = version
         self.part_records[session_id, part] = copy.deepcopy(dict(body))
         return True
 
@@ -82,6 +94,7 @@ class MemoryCatalog:
 
     def remove_part(self, session_id: str, part: str) -> None:
         self.part_records.pop((session_id, part), None)
+        self.part_versions.pop((session_id, part), None)
 
     def parts(self, session_id: str, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for (owner, part), body in sorted(self.part_records.items(), key=lambda item: item[0]):
@@ -230,6 +243,11 @@ class AccountRegion:
         for instance_id, machine in sorted(self.machines.items()):
             if not instance_ids or instance_id in instance_ids:
                 yield machine.instance
+
+    def inventory(self) -> Iterator[Instance]:
+        self._enter("inventory")
+        for _, machine in sorted(self.machines.items()):
+            yield machine.instance
 
     def configuration(self, instance_id: str) -> InstanceConfiguration:
         self._enter("configuration", instance_id)
@@ -386,6 +404,11 @@ class SessionWorld:
 
     def count(self, metrics: Mapping[str, float], *, policy: str) -> None:
         self.metrics.append((policy, dict(metrics)))
+
+    def work_of(self, region: str) -> MemoryLists:
+        if region in self.refused:
+            raise self.refused[region]
+        return self.work
 
     def add_instance(
         self,

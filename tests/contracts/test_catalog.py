@@ -143,6 +143,16 @@ def test_a_long_part_comes_back_whole(catalog: Catalog):
     assert list(catalog.parts("one", "scope")) == [("scope", body)]
 
 
+def test_a_later_version_of_a_part_is_not_overwritten_by_an_earlier_one(catalog: Catalog):
+    assert catalog.write_part("session-0", "p", {"n": 1}, at=NOW, version=1) is True
+    assert catalog.write_part("session-0", "p", {"n": 0}, at=NOW, version=0) is False
+    assert catalog.read_part("session-0", "p") == {"n": 1}
+    assert catalog.write_part("session-0", "p", {"n": 2}, at=NOW, version=1) is True
+    assert catalog.read_part("session-0", "p") == {"n": 2}
+    catalog.remove_part("session-0", "p")
+    assert catalog.write_part("session-0", "p", {"n": 3}, at=NOW, version=0) is True
+
+
 def test_policies_are_switched_off_and_on(catalog: Catalog):
     assert catalog.is_switched_off("daily") is False
     catalog.switch_policy("daily", off=True)

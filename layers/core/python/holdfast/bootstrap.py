@@ -188,6 +188,13 @@ class Services:
 
         return self.world.once("work", make)
 
+    def work_of(self, region: str) -> WorkLists:
+        from holdfast.stores.lists import StoredLists
+
+        settings, account = self.settings, self.bundle["backup_account"]
+        bucket = f"{settings.installation}-cell-{account}-{region}"
+        return self.world.once(("work", region), lambda: StoredLists(self.object_store(bucket, region, "")))
+
     @property
     def notifier(self) -> Notifier:
         def make() -> Notifier:

@@ -10,7 +10,8 @@ HoldfastError
 │   ├── KeyUnavailableError     a KMS key or password cannot open the data
 │   ├── SourceGoneError         instance, volume or snapshot no longer exists
 │   ├── NotFoundError           a restore point, object or session is not there
-│   └── ConflictError           somebody else made it first, or owns it
+│   ├── ConflictError           somebody else made it first, or owns it
+│   └── StoppedError            an operator stopped the session
 └── IntegrityError      bytes are not what they were: nothing was trusted
     ├── ChecksumError           data in flight does not match its checksum
     └── DamagedError            an object of a repository is damaged or missing
@@ -102,6 +103,12 @@ class ConflictError(PermanentError):
     """A conditional write lost, or another owner holds the resource."""
 
     code = "Conflict"
+
+
+class StoppedError(PermanentError):
+    """An operator stopped the session before this was done."""
+
+    code = "Stopped"
 
 
 class IntegrityError(HoldfastError):

@@ -191,6 +191,10 @@ class Spoke(Protocol):
         """Instances that are not terminated, without their volumes. Unknown ids are left out."""
         ...
 
+    def inventory(self) -> Iterator[Instance]:
+        """All instances that are not terminated, with the size, type, key and tags of their volumes."""
+        ...
+
     def configuration(self, instance_id: str) -> InstanceConfiguration:
         """Everything EC2 tells about an instance now. Raises SourceGoneError."""
         ...

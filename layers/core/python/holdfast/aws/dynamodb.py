@@ -58,7 +58,14 @@ class DynamoCatalog:
             yield Session.model_validate(_document(item))
 
     def write_part(
-        self, session_id: str, part: str, body: Mapping[str, Any], *, at: datetime, new: bool = False
+        self,
+        session_id: str,
+        part: str,
+        body: Mapping[str, Any],
+        *,
+        at: datetime,
+        new: bool = False,
+        version: int | None = None,
     ) -> bool:
         return self._put(
             {
@@ -68,6 +75,7 @@ class DynamoCatalog:
                 **self._expiry(at),
             },
             new=new,
+            version=version,
         )
 
     def read_part(self, session_id: str, part: str) -> dict[str, Any] | None:
@@ -152,8 +160,15 @@ class DynamoCatalog:
             return {}
         return {"expires_at": {"N": str(int((at + self._record_for).timestamp()))}}
 
-    def _put(self, item: Mapping[str, Any], *, new: bool = False) -> bool:
-        optional = {"ConditionExpression": "attribute_not_exists(pk)"} if new else {}
+    def _put(self, item: Mapping[str, Any], *, new: bool = False, version: int | None = None) -> bool:
+        optional: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"} if new else {}
+        if version is not None:
+            item = {**item, "version": {"N": str(version)}}
+            optional = {
+                "ConditionExpression": "attribute_not_exists(#version) OR #version <= :version",
+                "ExpressionAttributeNames": {"#version": "version"},
+                "ExpressionAttributeValues": {":version": item["version"]},
+            }
         try:
             with translating("dynamodb:PutItem", resource=self._table):
                 self._client.put_item(TableName=self._table, Item=item, **optional)

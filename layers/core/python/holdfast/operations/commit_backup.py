@@ -19,6 +19,7 @@ from holdfast.operations.flags import flags_due
 from holdfast.operations.move_segment import result_key
 from holdfast.operations.services import Services
 from holdfast.operations.steps import SnapshotSet, find_policy
+from holdfast.operations.stop_marks import is_stopped, require_running
 from holdfast.planning.protection import keeps_base
 from holdfast.repository.layout import PointName
 from holdfast.repository.manifest import (
@@ -29,6 +30,7 @@ from holdfast.repository.manifest import (
     volume_manifest,
 )
 from holdfast.repository.map import SegmentRef
+from holdfast.repository.repository import Repository
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +45,20 @@ class CommitBackup(SnapshotSet):
 
 
 def commit_backup(request: CommitBackup, services: Services) -> dict[str, Any]:
-    """Write manifest and catalog entry. Raises ConflictError when another backup has taken the name."""
+    """Write manifest and catalog entry.
+
+    Raises ConflictError when another backup has taken the name, StoppedError.
+    """
     plan = services.work.read(request.plan_key)
     repository = services.repository(request.repository)
     warnings = list(plan["warnings"])
     total = Counts()
+    name = PointName(request.instance_id, request.point_id)
+    if is_stopped(request.session_id, services.catalog) and not _is_visible(name, repository):
+        what = "its backup was abandoned, and nothing of it is visible; its snapshot is kept."
+        require_running(request.session_id, services.catalog, what, resource=request.instance_id)
     if plan["committed"]:
-        manifest = repository.read_point(PointName(request.instance_id, request.point_id))
+        manifest = repository.read_point(name)
     else:
         volumes, total, full = _volumes(request, plan, services)
         manifest = repository.commit_point(
@@ -69,6 +78,15 @@ def commit_backup(request: CommitBackup, services: Services) -> dict[str, Any]:
         "root_digest": manifest.root,
         "warnings": warnings,
     }
+
+
+def _is_visible(name: PointName, repository: Repository) -> bool:
+    """Whether an earlier try has written the manifest, so that only the rest is left to do."""
+    try:
+        repository.read_point(name)
+    except NotFoundError:
+        return False
+    return True
 
 
 def _volumes(

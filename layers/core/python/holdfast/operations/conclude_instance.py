@@ -20,6 +20,7 @@ from holdfast.operations.removal import Doomed, remove_snapshots
 from holdfast.operations.services import Services
 from holdfast.operations.snapshot_sets import identity, sort_out
 from holdfast.operations.steps import InstanceStep, StateError, find_policy
+from holdfast.operations.stop_marks import is_stopped
 
 log = logging.getLogger(__name__)
 
@@ -74,13 +75,16 @@ def conclude_instance(request: ConcludeInstance, services: Services) -> dict[str
 
 
 def write_outcome(step: InstanceStep, outcome: Outcome, services: Services) -> None:
-    """Store an outcome as the latest word on its instance."""
-    services.catalog.write_part(
+    """Store an outcome as the latest word on its instance, unless a later attempt has spoken already."""
+    written = services.catalog.write_part(
         step.session_id,
         step.outcome_part,
         {"attempt": step.attempt, "outcome": outcome.model_dump(mode="json")},
         at=services.clock.now(),
+        version=step.attempt,
     )
+    if not written:
+        log.warning("%s: attempt %d ended after a later one", step.instance_id, step.attempt)
 
 
 def read_outcome(step: InstanceStep, services: Services) -> Outcome | None:
@@ -98,7 +102,8 @@ def _outcome(request: ConcludeInstance, services: Services) -> Outcome:
         for text in (*(request.taken.warnings if request.taken else ()), *done.warnings)
     ]
     if request.error:
-        problems.insert(0, request.error.problem(resource=request.instance_id))
+        problem = request.error.problem(resource=request.instance_id)
+        problems = [problem, *problems, *_failed_before(request, problem, services)]
     kinds = {
         Kind.SNAPSHOT.value: request.taken and (request.stage != "snapshot" or not request.error),
         Kind.BACKUP.value: request.committed,
@@ -120,6 +125,12 @@ def _outcome(request: ConcludeInstance, services: Services) -> Outcome:
         started_at=datetime.fromisoformat(started) if started else None,
         ended_at=services.clock.now(),
     )
+
+
+def _failed_before(request: ConcludeInstance, problem: Problem, services: Services) -> tuple[Problem, ...]:
+    """Why an earlier attempt failed, when this one was stopped: stopping hides no failure."""
+    before = read_outcome(request, services) if problem.severity is State.STOPPED else None
+    return tuple(one for one in before.problems if one.severity is State.FAILED) if before else ()
 
 
 def _after_retention(request: ConcludeInstance, services: Services) -> Outcome:
@@ -157,7 +168,8 @@ def _release(request: ConcludeInstance, services: Services) -> None:
     """After the last attempt no backup reads the snapshots any more; a mark that stays lapses by itself."""
     try:
         policy = find_policy(services.configuration, request.policy)
-        if not request.manual and request.attempt < policy.retries:
+        again = not request.manual and request.attempt < policy.retries
+        if again and not is_stopped(request.session_id, services.catalog):
             return
         spoke = services.spoke(request.policy, request.account, request.region)
         for one in spoke.find_snapshots(identity(services.settings.installation, request)):

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from holdfast.errors import HoldfastError
-from holdfast.model.configuration import AnyPolicy, Mailing, SlaPolicy
+from holdfast.model.configuration import AnyPolicy, SlaPolicy
 from holdfast.model.session import Outcome, Problem, Session, State, worst
 from holdfast.operations.discover_instances import PASSING
 from holdfast.operations.report import (
@@ -27,6 +27,8 @@ from holdfast.operations.report import (
 )
 from holdfast.operations.services import Services
 from holdfast.operations.steps import SCOPE, StateError, Step, find_policy, outcome_part, problem_of
+from holdfast.operations.stop_marks import STOP
+from holdfast.planning.attempts import is_told, mailings, to_retry
 from holdfast.ports import Mail
 
 log = logging.getLogger(__name__)
@@ -65,9 +67,16 @@ def conclude_session(request: ConcludeSession, services: Services) -> dict[str, 
         Outcome.model_validate(body["outcome"])
         for _, body in services.catalog.parts(request.session_id, "outcome/")
     ]
-    again = [] if request.error else _worth_retrying(regions, outcomes)
-    retry = bool(again) and not request.manual and request.attempt < policy.retries
-    session = _judged(request, policy, regions, outcomes, services)
+    stop = services.catalog.read_part(request.session_id, STOP)
+    again = to_retry(
+        {} if request.error else _ended(regions, outcomes),
+        request.attempt,
+        policy.retries,
+        manual=request.manual,
+        stopped=stop is not None,
+    )
+    retry = bool(again)
+    session = _judged(request, policy, regions, outcomes, stop, services)
     services.catalog.write_session(
         session.model_copy(update={"state": State.RUNNING, "ended_at": None}) if retry else session
     )
@@ -88,7 +97,7 @@ def conclude_session(request: ConcludeSession, services: Services) -> dict[str, 
         "state": session.state.value,
         "retry": retry,
         "attempt": request.attempt + retry,
-        "regions": again if retry else [],
+        "regions": list(again),
         "broken": bool(request.error) or (bool(regions) and all(one.get("lost") for one in regions.values())),
     }
 
@@ -138,13 +147,13 @@ def _record_lost(region: str, error: StateError, request: ConcludeSession, servi
     )
 
 
-def _worth_retrying(regions: dict[str, dict[str, Any]], outcomes: Iterable[Outcome]) -> list[str]:
-    """Regions with an instance that failed, an account whose problem may pass, or that were lost."""
+def _ended(regions: dict[str, dict[str, Any]], outcomes: Iterable[Outcome]) -> dict[str, State]:
+    """Regions that a retry may help: with a failed instance, an account whose problem may pass, or lost."""
     failed = {outcome.region for outcome in outcomes if outcome.state is State.FAILED}
     for name, part in regions.items():
         if part.get("lost") or any(problem["code"] in PASSING for problem in part["problems"]):
             failed.add(name)
-    return sorted(failed)
+    return dict.fromkeys(failed, State.FAILED)
 
 
 def _judged(
@@ -152,10 +161,13 @@ def _judged(
     policy: AnyPolicy,
     regions: dict[str, dict[str, Any]],
     outcomes: Sequence[Outcome],
+    stop: Mapping[str, Any] | None,
     services: Services,
 ) -> Session:
     scope = services.catalog.read_part(request.session_id, SCOPE) or {}
     problems = list(_merged(regions))
+    if stop:
+        problems.insert(0, _stopped(stop, request.policy, outcomes))
     if request.error:
         problems.insert(0, request.error.problem(resource=request.policy))
     elif not scope.get("accounts"):
@@ -180,6 +192,7 @@ def _judged(
         "success": states.count(State.SUCCESS),
         "warning": states.count(State.WARNING),
         "failed": states.count(State.FAILED),
+        "stopped": states.count(State.STOPPED),
         "regions": len(regions),
         "accounts": len(scope.get("accounts", ())),
         "left_out": len(scope.get("left_out", ())),
@@ -231,6 +244,19 @@ def _not_found(policy: AnyPolicy, outcomes: Iterable[Outcome]) -> Iterator[Probl
         )
 
 
+def _stopped(stop: Mapping[str, Any], policy: str, outcomes: Iterable[Outcome]) -> Problem:
+    """Whoever reads the result has to see that it is short because a person wanted that."""
+    left = sum(outcome.state is State.STOPPED for outcome in outcomes)
+    return Problem(
+        code="Stopped",
+        message=f"{stop['by'] or 'An operator'} stopped the session at {stop['at'][:16]}Z; "
+        f"{left} of its instances were not done then.",
+        resource=policy,
+        remedy="Nothing is wrong: the next session protects them, or start the policy by hand.",
+        severity=State.STOPPED,
+    )
+
+
 def _nothing(policy: AnyPolicy, scope: Mapping[str, Any]) -> Problem:
     """A schedule that protects nothing is more often a mistake than a wish."""
     entered, left_out = len(scope.get("accounts", ())), len(scope.get("left_out", ()))
@@ -250,7 +276,8 @@ def _metrics(session: Session) -> dict[str, float]:
     seconds = (session.ended_at - session.started_at).total_seconds() if session.ended_at else 0
     return {
         "Sessions": 1,
-        "SessionsFailed": int(session.state is State.FAILED),
+        # An operator who stops every session must hear of an overdue policy as well.
+        "SessionsFailed": int(session.state in (State.FAILED, State.STOPPED)),
         "SessionsWarned": int(session.state is State.WARNING),
         "Instances": counts["instances"],
         "InstancesFailed": counts["failed"],
@@ -262,26 +289,6 @@ def _metrics(session: Session) -> dict[str, float]:
     }
 
 
-def mailings(policy: AnyPolicy, everywhere: Mailing, own_topic: str) -> list[Mailing]:
-    """Whom to tell: the policy's settings win for a recipient or topic that is in both."""
-    general = everywhere.model_copy(update={"topic_arn": everywhere.topic_arn or own_topic})
-    special = policy.notifications
-    if special is None:
-        return [general]
-    left = tuple(one for one in general.recipients if one not in special.recipients)
-    topic = "" if general.topic_arn == special.topic_arn else general.topic_arn
-    sender = special.sender or general.sender
-    return [
-        special.model_copy(update={"sender": sender}),
-        general.model_copy(update={"recipients": left, "topic_arn": topic}),
-    ]
-
-
-def _wants(mailing: Mailing, state: State, *, last: bool) -> bool:
-    wanted = {State.SUCCESS: mailing.on_success, State.WARNING: mailing.on_warning}
-    return wanted.get(state, mailing.on_failure) and (last or not mailing.last_retry_only)
-
-
 def _notify(
     session: Session, outcomes: Sequence[Outcome], policy: AnyPolicy, services: Services, *, last: bool
 ) -> list[Problem]:
@@ -290,8 +297,9 @@ def _notify(
         return []  # What people hear of is the report of the day, when its windows have closed.
     report = build_report(session, outcomes)
     problems = []
-    for mailing in mailings(policy, services.configuration.notifications, services.settings.topic_arn):
-        if not _wants(mailing, session.state, last=last):
+    everywhere, own_topic = services.configuration.notifications, services.settings.topic_arn
+    for mailing in mailings(policy.notifications, everywhere, own_topic):
+        if not is_told(mailing, session.state, last=last):
             continue
         line = subject(mailing.subject, report)
         try:

@@ -15,6 +15,7 @@ from holdfast.dataplane.deadline import Deadline
 from holdfast.dataplane.outcome import Continue, Counts
 from holdfast.model.blocks import Segment
 from holdfast.operations.services import Services
+from holdfast.operations.stop_marks import require_no_mark
 from holdfast.repository.map import SegmentRef
 
 
@@ -22,6 +23,7 @@ from holdfast.repository.map import SegmentRef
 class MoveSegment:
     """An item of plan_backup with its step's event; ``counts`` sums up earlier invocations."""
 
+    session_id: str
     policy: str
     region: str
     account: str
@@ -45,8 +47,13 @@ def result_key(work_prefix: str, volume_id: str, index: int) -> str:
 
 
 def move_segment(request: MoveSegment, services: Services) -> dict[str, Any]:
-    """Move what time allows. Raises SourceGoneError, KeyUnavailableError, IntegrityError, TransientError."""
+    """Move what time allows.
+
+    Raises SourceGoneError, KeyUnavailableError, StoppedError, IntegrityError, TransientError.
+    """
     index, start, end = request.segment
+    what = "its backup was abandoned, and nothing of it is visible; its snapshot is kept."
+    require_no_mark(request.session_id, services.work, what, resource=request.volume_id)
     done = back_up_segment(
         SegmentTask(
             snapshot_id=request.snapshot_id,

@@ -16,6 +16,7 @@ from holdfast.model.blocks import SEGMENT_BLOCKS, Segment, block_count, segments
 from holdfast.operations.backup_source import last_backup
 from holdfast.operations.services import Services
 from holdfast.operations.steps import SnapshotSet, TakenSnapshot, find_policy
+from holdfast.operations.stop_marks import require_running
 from holdfast.planning.protection import repository_for
 from holdfast.ports import SnapshotReader, Spoke
 from holdfast.repository.layout import PointName
@@ -69,7 +70,7 @@ class VolumePlan:
 def plan_backup(request: PlanBackup, services: Services) -> dict[str, Any]:
     """Write the plan and the list of segments to read.
 
-    Raises ConflictError for a repository of somebody else, KeyUnavailableError, DamagedError.
+    Raises ConflictError for a repository of somebody else, KeyUnavailableError, DamagedError, StoppedError.
     """
     policy = find_policy(services.configuration, request.policy)
     target = repository_for(services.configuration, policy, request.region)
@@ -79,6 +80,8 @@ def plan_backup(request: PlanBackup, services: Services) -> dict[str, Any]:
             resource=policy.name,
             remedy="Set `repository` in the policy, or `backups` in its storage template.",
         )
+    what = "no backup of this instance was made; its snapshot is kept."
+    require_running(request.session_id, services.catalog, what, resource=request.instance_id)
     repository = services.repository(target, create=True)
     plan_key = f"{request.instance_prefix}/plan.json"
     items_key = f"{request.instance_prefix}/segments.json"

@@ -92,6 +92,10 @@ class OnDemandServices(Services, Protocol):
         """EC2 of an account under its backup role, or the one that ``role`` names."""
         ...
 
+    def work_of(self, region: str) -> WorkLists:
+        """The lists of executions in the cell of a Region."""
+        ...
+
     def snapshot_copier(self, account: str, region: str, role: str = "") -> SnapshotCopier:
         """Copies of snapshots, under the same role."""
         ...

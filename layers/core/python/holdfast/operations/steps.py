@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from holdfast.errors import ConfigurationError, HoldfastError
+from holdfast.errors import ConfigurationError, HoldfastError, StoppedError
 from holdfast.model import ids
 from holdfast.model.configuration import AnyPolicy, Configuration
 from holdfast.model.restore_point import Flag, Kind
@@ -146,6 +146,8 @@ class StateError(BaseModel):
         text = _message(self.Cause)
         told = _told(text)
         code = self.Error.rpartition(".")[2] or "Unknown"
+        if told.get("code") == StoppedError.code and severity is State.FAILED:
+            severity = State.STOPPED
         return Problem(
             code=str(told.get("code") or code),
             message=str(told.get("message") or (f"{self.Error}: {text}" if text else self.Error))[:2000],

@@ -38,6 +38,7 @@ from holdfast.operations.snapshot_sets import (
     volume_tags,
 )
 from holdfast.operations.steps import InstanceStep, find_policy
+from holdfast.operations.stop_marks import require_running
 from holdfast.planning.selection import ExcludedVolume, excluded_volumes
 from holdfast.ports import Spoke, VolumeSnapshot
 
@@ -56,7 +57,7 @@ class TakeSnapshots(InstanceStep):
 def take_snapshots(request: TakeSnapshots, services: Services) -> dict[str, Any]:
     """The snapshots of the restore point, made now or by an earlier try; or how long to wait for a quota.
 
-    Raises SourceGoneError, AccessDeniedError, KeyUnavailableError.
+    Raises SourceGoneError, AccessDeniedError, KeyUnavailableError, StoppedError.
     """
     try:
         return {"waiting": False, **_take(request, services)}
@@ -93,6 +94,9 @@ def _take(request: TakeSnapshots, services: Services) -> dict[str, Any]:
             )
         captured = None
     if captured is None:
+        if not usable:
+            what = "no snapshot of this instance was taken."
+            require_running(request.session_id, services.catalog, what, resource=request.instance_id)
         configuration = _capture(request, spoke, services)
         usable = usable or tuple(_create(request, policy, configuration, spoke, services))
     else:

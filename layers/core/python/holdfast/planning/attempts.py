@@ -18,12 +18,20 @@ RETRY_AFTER: Final = timedelta(seconds=60)
 
 
 def to_retry(
-    outcomes: Mapping[str, State], attempt: int, retries: int, *, manual: bool = False
+    outcomes: Mapping[str, State],
+    attempt: int,
+    retries: int,
+    *,
+    manual: bool = False,
+    stopped: bool = False,
 ) -> tuple[str, ...]:
-    """Instances for the next attempt, sorted; none after the last retry. ``attempt`` counts from 0."""
-    if manual or attempt >= retries:
+    """Instances, or Regions, for the next attempt, sorted; none after the last retry, or once stopped.
+
+    ``attempt`` counts from 0.
+    """
+    if manual or stopped or attempt >= retries:
         return ()
-    return tuple(sorted(instance for instance, state in outcomes.items() if state is State.FAILED))
+    return tuple(sorted(name for name, state in outcomes.items() if state is State.FAILED))
 
 
 def is_told(mailing: Mailing, state: State, *, last: bool) -> bool:
@@ -47,6 +55,22 @@ def recipients(policy: Mailing | None, everywhere: Mailing) -> tuple[tuple[str, 
         for address in mailing.recipients:
             found.setdefault(address.casefold(), (address, mailing))
     return tuple(found.values())
+
+
+def mailings(policy: Mailing | None, everywhere: Mailing, own_topic: str = "") -> tuple[Mailing, ...]:
+    """By which settings a result is told, and to whom by each: the policy's win for whoever is in both.
+
+    ``own_topic`` is told where the global settings name no topic.
+    """
+    general = everywhere.model_copy(update={"topic_arn": everywhere.topic_arn or own_topic})
+    if policy is None:
+        return (general,)
+    left = tuple(address for address, mailing in recipients(policy, general) if mailing is general)
+    topic = "" if general.topic_arn == policy.topic_arn else general.topic_arn
+    return (
+        policy.model_copy(update={"sender": policy.sender or general.sender}),
+        general.model_copy(update={"recipients": left, "topic_arn": topic}),
+    )
 
 
 def health_check_due(

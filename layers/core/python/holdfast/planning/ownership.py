@@ -15,7 +15,6 @@ from holdfast.model.inventory import Instance
 from holdfast.model.scope import Account
 from holdfast.planning.selection import Coverage, enters, precedence, select
 
-
 P = TypeVar("P", bound=Policy)
 
 
