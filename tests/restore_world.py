@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast.errors import HoldfastError, PermanentError, ThrottledError
+from holdfast.errors import HoldfastError, PermanentError, ThrottledError, UnavailableError
 from holdfast.model.blocks import segments
 from holdfast.model.inventory import AttachedVolume, InstanceConfiguration
 from holdfast.model.restore import InstanceSettings
@@ -156,7 +156,10 @@ class TargetWriter:
 
 
 class Copier:
-    """`ports.SnapshotCopier` of one account and Region; at most ``room`` copies can be started."""
+    """`ports.SnapshotCopier` of one account and Region; at most ``room`` copies can be started.
+
+    ``refusals`` are raised by the next copies; of so many as ``answers_lost`` the answer gets lost.
+    """
 
     def __init__(self, spoke: AccountRegion) -> None:
         self._spoke = spoke
@@ -164,10 +167,17 @@ class Copier:
         self.keys: dict[str, str] = {}
         self.room = 20
         self.refusal: HoldfastError | None = None
+        self.refusals: list[HoldfastError] = []
+        self.answers_lost = 0
+
+    def default_key(self) -> str:
+        return f"arn:aws:kms:{self._spoke.region}:{self._spoke.account}:key/aws-ebs"
 
     def share(self, snapshot_id: str, account: str) -> None:
         if self.refusal:
             raise self.refusal
+        if self._spoke.snapshots[snapshot_id].kms_key_arn == self.default_key():
+            raise PermanentError("The default key aws/ebs is never shared.", resource=snapshot_id)
         self.shared.setdefault(snapshot_id, set()).add(account)
 
     def unshare(self, snapshot_id: str, account: str) -> None:
@@ -184,6 +194,9 @@ class Copier:
         tags: Mapping[str, str],
     ) -> str:
         world = self._spoke.world
+        world.check_role(self._spoke.account)
+        if self.refusals:
+            raise self.refusals.pop(0)
         if self.room == 0:
             raise ThrottledError("Too many copies are under way.")
         self.room -= 1
@@ -196,10 +209,14 @@ class Copier:
             assert self._spoke.account in world.copiers[owner.account, source_region].shared[snapshot_id]
         source = owner.snapshots[snapshot_id]
         made = f"snap-{next(world.numbers):017x}"
+        key = kms_key_arn or (self.default_key() if encrypted else "")
         self._spoke.snapshots[made] = Snapshot(
-            made, "vol-ffffffff", "pending", world.clock.now(), source.size_bytes, dict(tags)
+            made, "vol-ffffffff", "pending", world.clock.now(), source.size_bytes, dict(tags), kms_key_arn=key
         )
         self.keys[made] = kms_key_arn
+        if self.answers_lost:
+            self.answers_lost -= 1
+            raise UnavailableError("EC2 did not answer.")
         return made
 
 

@@ -196,6 +196,7 @@ class Snapshot:
     size_bytes: int
     tags: dict[str, str]
     reason: str = ""
+    kms_key_arn: str = ""
 
     def shown(self) -> VolumeSnapshot:
         return VolumeSnapshot(
@@ -205,7 +206,9 @@ class Snapshot:
             self.started_at,
             self.size_bytes,
             dict(self.tags),
-            reason=self.reason,
+            bool(self.kms_key_arn),
+            self.kms_key_arn,
+            self.reason,
         )
 
 
@@ -277,6 +280,7 @@ class AccountRegion:
                 self.world.clock.now(),
                 volume.size_bytes,
                 {**(volume.tags if copy_tags else {}), **tags},
+                kms_key_arn=volume.kms_key_arn,
             )
             self.snapshots[snapshot.snapshot_id] = snapshot
             self.world.ebs.snapshots[snapshot.snapshot_id] = dict(self.world.disks.get(volume.volume_id, {}))
@@ -507,6 +511,7 @@ POLICY_FIELDS = frozenset(
         "tags",
         "retries",
         "keep_last",
+        "replication",
         "time_zone",
     ]
 )

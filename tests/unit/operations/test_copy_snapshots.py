@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from holdfast.edge import parse
-from holdfast.errors import AccessDeniedError, ConfigurationError, PermanentError, SourceGoneError
+from holdfast.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    PermanentError,
+    SourceGoneError,
+    UnavailableError,
+)
 from holdfast.model import tags as names
 from holdfast.model.restore_point import Kind
 from holdfast.operations.copy_snapshots import CopySnapshots, copy_snapshots
@@ -62,6 +68,7 @@ def test_a_copy_tells_by_its_tags_what_it_is() -> None:
         names.POINT: event["point_id"],
         names.INSTANCE: event["instance_id"],
         names.KIND: "replica",
+        names.SOURCE: f"{ACCOUNT}/{REGION}/{event['snapshots'][volume_id]}",
         names.VOLUME: volume_id,
         names.VOLUMES: "2",
         names.KEEP_UNTIL: "20261125T070000Z",
@@ -91,7 +98,7 @@ def test_pending_sources_are_waited_for() -> None:
     world = RestoreWorld()
     world.home.pending = True
     event = taken(world, {"region": WEST})
-    assert copy(world, event) == {"done": False, "copies": {}}
+    assert copy(world, event) == {"done": False, "copies": {}, "queued": 0}
     assert world.spoke("", ACCOUNT, WEST).snapshots == {}
 
 
@@ -99,11 +106,39 @@ def test_a_repeated_step_copies_nothing_twice() -> None:
     world = RestoreWorld()
     event = taken(world, {"region": WEST})
     there = world.spoke("", ACCOUNT, WEST)
-    copies = [copy(world, event)["copies"] for _ in range(3)]
+    assert copy(world, event)["copies"] == {}
+    copies = [copy(world, event)["copies"] for _ in range(2)]
     there.complete_snapshots()
-    copies += [copy(world, event)["copies"] for _ in range(2)]
+    copies.append(copy(world, event)["copies"])
     assert len(there.snapshots) == 2
-    assert all(one == copies[0] for one in copies)
+    assert all(set(one.values()) == set(there.snapshots) for one in copies)
+
+
+def test_a_copy_whose_call_got_no_answer_is_waited_for_and_made_once() -> None:
+    world = RestoreWorld()
+    event = taken(world, {"region": WEST})
+    there, copier = world.spoke("", ACCOUNT, WEST), world.snapshot_copier(ACCOUNT, WEST)
+    copier.answers_lost, there.lag = 1, timedelta(minutes=1)
+    with pytest.raises(UnavailableError):
+        copy(world, event)
+    assert copy(world, event)["done"] is False
+    world.clock.advance(timedelta(minutes=3))
+    assert finished(world, event, there)["done"] is True
+    assert len(there.snapshots) == 2
+
+
+def test_a_copy_call_that_never_arrived_is_repeated_when_that_is_sure() -> None:
+    world = RestoreWorld()
+    event = taken(world, {"region": WEST})
+    there, copier = world.spoke("", ACCOUNT, WEST), world.snapshot_copier(ACCOUNT, WEST)
+    copier.refusals = [UnavailableError("No connection.")]
+    with pytest.raises(UnavailableError):
+        copy(world, event)
+    copy(world, event)
+    assert len(there.snapshots) == 1
+    world.clock.advance(timedelta(minutes=3))
+    copy(world, event)
+    assert len(there.snapshots) == 2
 
 
 def test_a_full_region_gets_the_rest_later() -> None:
@@ -111,8 +146,9 @@ def test_a_full_region_gets_the_rest_later() -> None:
     event = taken(world, {"region": WEST})
     there, copier = world.spoke("", ACCOUNT, WEST), world.snapshot_copier(ACCOUNT, WEST)
     copier.room = 1
-    assert len(copy(world, event)["copies"]) == 1
-    assert len(copy(world, event)["copies"]) == 1
+    assert copy(world, event)["queued"] == 1
+    assert copy(world, event)["queued"] == 1
+    assert len(there.snapshots) == 1
     copier.room = 1
     assert finished(world, event, there)["done"] is True
     assert len(there.snapshots) == 2
