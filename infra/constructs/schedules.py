@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from aws_cdk import aws_scheduler as scheduler
 from constructs import Construct
 
 from holdfast.model.configuration import AnyPolicy, Configuration
 from holdfast.model.expressions import Expression, eventbridge_expressions, expressions_of
-from holdfast.model.firings import sla_firings
+from holdfast.model.firings import closings, sla_firings
 from holdfast.model.regions import TIME_ZONES
 from infra.constructs.function import service_role
 from infra.function_table import DAILY, SCHEDULED
@@ -66,18 +66,44 @@ def _schedule(
     return schedule
 
 
-def _expressions(configuration: Configuration) -> Iterator[tuple[AnyPolicy, str, int, Expression]]:
+class _Timer(NamedTuple):
+    """One expression of a policy, the function that it invokes, and its number among its like."""
+
+    policy: AnyPolicy
+    region: str
+    verb: str
+    number: int
+    expression: Expression
+
+    @property
+    def name(self) -> str:
+        end = "-close" if self.verb == "close_window" else ""
+        unique = digest(self.policy.name + self.region)
+        return f"{slug(self.policy.name)}-{unique}{end}-{self.number}"
+
+    @property
+    def description(self) -> str:
+        what = "Windows of policy" if self.verb == "close_window" else "Policy"
+        where = f" in {self.region}" if self.region else ""
+        return f"{what} {self.policy.name}{where}"[:512]
+
+
+def _timers(configuration: Configuration) -> Iterator[_Timer]:
     """Every expression of every policy; those of SLA-based ones Region by Region, in its time zone."""
     for policy in configuration.policies:
         for number, expression in enumerate(eventbridge_expressions(policy)):
-            yield policy, "", number, expression
+            yield _Timer(policy, "", "start_session", number, expression)
     templates = {template.name: template for template in configuration.sla_templates}
     for sla in configuration.sla_policies:
-        selected = sla_firings(templates[sla.sla_template])
+        template = templates[sla.sla_template]
         for region in sorted(sla.regions):
             zone = configuration.region_time_zones.get(region) or TIME_ZONES[region]
-            for number, expression in enumerate(expressions_of(selected, zone)):
-                yield sla, region, number, expression
+            for verb, selected in (
+                ("start_session", sla_firings(template)),
+                ("close_window", closings(template)),
+            ):
+                for number, expression in enumerate(expressions_of(selected, zone)):
+                    yield _Timer(sla, region, verb, number, expression)
 
 
 def deploy_schedules(
@@ -101,19 +127,19 @@ def deploy_schedules(
     made = [
         _schedule(
             scope,
-            f"{slug(policy.name)}-{digest(policy.name + region)}-{number}",
+            timer.name,
             group=group,
-            expression=expression.cron,
-            time_zone=expression.time_zone,
-            target_arn=site.function_arn("start_session"),
+            expression=timer.expression.cron,
+            time_zone=timer.expression.time_zone,
+            target_arn=site.function_arn(timer.verb),
             role_arn=role.role_arn,
             undelivered_arn=site.undelivered_arn,
-            event={"policy": policy.name, "scheduled_at": SCHEDULED_TIME}
-            | ({"region": region} if region else {}),
-            description=f"Policy {policy.name}{f' in {region}' if region else ''}"[:512],
-            enabled=policy.enabled,
+            event={"policy": timer.policy.name, "scheduled_at": SCHEDULED_TIME}
+            | ({"region": timer.region} if timer.region else {}),
+            description=timer.description,
+            enabled=timer.policy.enabled,
         )
-        for policy, region, number, expression in _expressions(configuration)
+        for timer in _timers(configuration)
     ]
     daily = [
         _schedule(

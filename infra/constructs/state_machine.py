@@ -27,6 +27,7 @@ DIRECTORY: Final = Path(__file__).parent.parent / "state_machines"
 MACHINES: Final = {
     "session": Place.HUB,
     "manual_snapshot": Place.HUB,
+    "close_window": Place.HUB,
     "cell": Place.CELL,
     "restore": Place.CELL,
 }

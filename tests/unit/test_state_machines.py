@@ -23,7 +23,7 @@ REPEATED = {
     "Runtime.OutOfMemory",
     "Sandbox.Timedout",
 }
-OURS = ["cell.asl.json", "session.asl.json"]
+OURS = ["cell.asl.json", "close_window.asl.json", "session.asl.json"]
 NOTES = [
     "NoteProblem",
     "ReadProblem",

@@ -28,9 +28,18 @@ policies:
     daily: {snapshots: {hours: [7]}}
 """
 SLA = """\
-sla_templates: [{name: t, snapshots: {daily: {hours: 1}}}]
 sla_policies:
-  - {name: s, source: {role: production}, regions: [eu-west-1], selection: {all: true}, sla_template: t}
+  - name: s
+    source: {role: production}
+    regions: [eu-west-1]
+    selection: {all: true}
+    sla_template: t
+    storage_template: s
+storage_templates: [{name: s, backups: main}]
+sla_templates:
+  - name: t
+    backups: {daily: {hours: 1}}
+    backup_window: {start: "08:00", end: "18:00"}
 """
 
 
@@ -318,10 +327,12 @@ def test_a_missing_bundle_is_a_clear_error(tmp_path):
             "    health_check: {}\n    repository: main\n",
             "warning: not available yet: scheduled health checks",
         ),
+        (SLA, None),
         (
-            SLA,
-            "b.yaml:9:5: error: not available yet: SLA-based policies",
+            SLA + "    archives: {months: [1]}\n",
+            "b.yaml:19:5: error: not available yet: archives of SLA templates",
         ),
+        (SLA + "    health_check: {}\n", "warning: not available yet: scheduled health checks"),
     ],
 )
 def test_a_setting_that_sessions_do_not_execute_is_never_silently_accepted(said, addition, remark):

@@ -44,7 +44,7 @@ from holdfast.model.settable import (
     TopicArn,
     Weekday,
 )
-from holdfast.model.sla import HealthCheck, SlaTemplate, StorageTemplate
+from holdfast.model.sla import HealthCheck, SlaReport, SlaTemplate, StorageTemplate
 
 __all__ = [
     "Account",
@@ -79,6 +79,7 @@ __all__ = [
     "Selection",
     "Settable",
     "SlaPolicy",
+    "SlaReport",
     "SlaTemplate",
     "SnapshotSlots",
     "Source",
@@ -265,6 +266,7 @@ class SlaPolicy(Policy):
 
     sla_template: str = Field(description="Name of an SLA template")
     storage_template: str = Field("", description="Name of a storage template; needed for backups")
+    report: SlaReport = SlaReport()
 
 
 AnyPolicy = SchedulePolicy | SlaPolicy

@@ -27,6 +27,7 @@ ALL_DAYS = frozenset(range(7))
 ALL_MONTHS = frozenset(range(1, 13))
 ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "last": -1}
 _DERIVED = (Kind.REPLICA, Kind.BACKUP)
+_WHOLE_DAY = 1440
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ def sla_firings(template: SlaTemplate) -> tuple[Firing, ...]:
     """
     return tuple(
         dict.fromkeys(
-            Firing(kind, Flag.DAILY, minute % 1440, days)
+            Firing(kind, Flag.DAILY, minute % _WHOLE_DAY, days)
             for kind, cadences, window in (
                 (Kind.SNAPSHOT, template.snapshots, template.snapshot_window),
                 (Kind.BACKUP, template.backups, template.backup_window),
@@ -181,6 +182,23 @@ def sla_firings(template: SlaTemplate) -> tuple[Firing, ...]:
             for minute in runs_in(window, cadences)
         )
     )
+
+
+def closings(template: SlaTemplate) -> tuple[Firing, ...]:
+    """When the last window of a day closes, by the wall clock of each source Region: every day.
+
+    Also on days on which nothing is due: retention follows the windows.
+    """
+    windows = [
+        window
+        for cadences, window in (
+            (template.snapshots, template.snapshot_window),
+            (template.backups, template.backup_window),
+        )
+        if cadences
+    ]
+    closes = max((minutes(window.start) + window.length for window in windows), default=_WHOLE_DAY)
+    return (Firing(Kind.BACKUP, Flag.DAILY, closes % _WHOLE_DAY, Days()),)
 
 
 def firings(policy: SchedulePolicy) -> tuple[Firing, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 
 def _digest(*parts: str) -> str:
@@ -33,6 +33,12 @@ def session_id(policy: str, slot: datetime, region: str = "") -> str:
     slug = re.sub(r"[^A-Za-z0-9]+", "-", policy).strip("-")[:40]
     digest = _digest(policy, region) if region else _digest(policy)
     return f"{stamp(slot)}-{slug}-{digest[:8]}"
+
+
+def day_id(policy: str, on: date) -> str:
+    """One per policy and local date; valid as a Step Functions execution name."""
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", policy).strip("-")[:40]
+    return f"{on:%Y%m%d}-{slug}-{_digest(policy)[:8]}"
 
 
 def slot_of(session: str) -> datetime | None:

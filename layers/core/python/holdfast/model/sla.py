@@ -106,6 +106,17 @@ class HealthCheck(Settable):
     months: Months = "all"
 
 
+class SlaReport(Settable):
+    """When a day of an SLA-based policy is reported, and whether it always is."""
+
+    only_missed: bool = Field(
+        False, description="Only days on which the SLA was missed or an instance left inside the window"
+    )
+    send_at: TimeOfDay | None = Field(
+        None, description="On the following day, in `service_time_zone`; empty: as soon as the day is closed"
+    )
+
+
 class SlaTemplate(Settable):
     """Desired frequency, windows, retention and target of SLA-based policies."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from holdfast.model.configuration import Configuration, SchedulePolicy
+from holdfast.model.configuration import Configuration, Policy, SchedulePolicy, SlaTemplate
 from holdfast.model.findings import Finding, Path
 
 _INSTEAD = "remove it; this version does not execute it"
@@ -19,8 +19,10 @@ def unavailable(configuration: Configuration) -> Iterator[Finding]:
     for index, repository in enumerate(configuration.repositories):
         if repository.immutable:
             yield _missing(("repositories", index, "immutable"), "immutable repositories")
-    for index in range(len(configuration.sla_policies)):
-        yield _missing(("sla_policies", index), "SLA-based policies")
+    for index, template in enumerate(configuration.sla_templates):
+        yield from _in_template(("sla_templates", index), template)
+    for index, sla in enumerate(configuration.sla_policies):
+        yield from _in_guest(("sla_policies", index), sla)
     for index, policy in enumerate(configuration.policies):
         yield from _in_policy(("policies", index), policy)
     if configuration.obsolete_snapshots.mode != "never":
@@ -35,9 +37,21 @@ def _in_policy(path: Path, policy: SchedulePolicy) -> Iterator[Finding]:
         for product in ("replicas", "archive"):
             if getattr(schedule, product, None) is not None:
                 yield _missing((*path, name, product), f"scheduled {product.removesuffix('s')}s")
+    yield from _in_guest(path, policy)
+    if policy.health_check:
+        yield _missing((*path, "health_check"), "scheduled health checks", warning=True)
+
+
+def _in_guest(path: Path, policy: Policy) -> Iterator[Finding]:
     if policy.guest.application_aware or policy.guest.linux or policy.guest.windows:
         yield _missing((*path, "guest"), "guest processing")
-    if policy.health_check:
+
+
+def _in_template(path: Path, template: SlaTemplate) -> Iterator[Finding]:
+    for product in ("replicas", "archives"):
+        if getattr(template, product) is not None:
+            yield _missing((*path, product), f"{product} of SLA templates")
+    if template.health_check:
         yield _missing((*path, "health_check"), "scheduled health checks", warning=True)
 
 

@@ -162,14 +162,15 @@ def _fitting(template: str, report: Report, limit: int) -> str:
     rendered = ""
     for rows in ROWS:
         told = shortened(report, rows)
-        rendered = _environment().get_template(template).render(report=told, session=told.session)
+        rendered = environment().get_template(template).render(report=told, session=told.session)
         if len(rendered.encode()) <= limit:
             break
     return rendered
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates of reports; HTML is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
     made = Environment(

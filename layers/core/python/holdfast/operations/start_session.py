@@ -18,17 +18,23 @@ from holdfast.model.configuration import AnyPolicy, Configuration, SlaPolicy
 from holdfast.model.restore_point import Kind
 from holdfast.model.session import Session
 from holdfast.model.tags import encode_flags
+from holdfast.operations.flags import window_day
 from holdfast.operations.services import Services
+from holdfast.operations.sla_records import note_session
 from holdfast.operations.steps import Step, find_policy
 from holdfast.planning.protection import template_of
 from holdfast.planning.schedule import Slot, manual_flags, slot_for
-from holdfast.planning.sla import region_zone, sla_slot_for
+from holdfast.planning.sla import region_zone, sla_slot_for, slot_now
 
 log = logging.getLogger(__name__)
 
 
 class StartSession(BaseModel):
-    """Either ``scheduled_at`` (the scheduler's instant) or ``manual``; ``region`` for SLA-based policies."""
+    """Either ``scheduled_at`` (the scheduler's instant) or ``manual``.
+
+    SLA-based policies name their ``region``, and take ``now`` instead of ``manual``: what an open window is
+    for is made at once.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,6 +42,7 @@ class StartSession(BaseModel):
     region: str = ""
     scheduled_at: AwareDatetime | None = None
     manual: bool = False
+    now: bool = False
 
 
 def start_session(request: StartSession, services: Services) -> dict[str, Any]:
@@ -59,6 +66,7 @@ def start_session(request: StartSession, services: Services) -> dict[str, Any]:
         replica_flags=encode_flags(slot.flags_of(Kind.REPLICA)) if Kind.REPLICA in slot.products else None,
         backup_flags=encode_flags(slot.flags_of(Kind.BACKUP)) if Kind.BACKUP in slot.products else None,
     )
+    _note(policy, step, slot, services)
     begun = services.catalog.begin_session(
         Session(
             session_id=session_id, policy=policy.name, slot=slot.at, started_at=now, manual=request.manual
@@ -85,7 +93,7 @@ def _slot(
             raise ConfigurationError(
                 "An SLA-based policy runs by itself inside its windows.",
                 resource=policy.name,
-                remedy="Take a manual snapshot of the instance, or widen the windows of the SLA template.",
+                remedy="Inside an open window send its Region and `now`; else take a manual snapshot.",
             )
         flags = manual_flags(policy)
         products = [
@@ -94,29 +102,38 @@ def _slot(
             *([Kind.REPLICA] if policy.replication else []),
         ]
         return Slot(now.astimezone(UTC).replace(microsecond=0), dict.fromkeys(products, flags))
+    if isinstance(policy, SlaPolicy):
+        return _sla_slot(configuration, policy, request, now)
     if request.scheduled_at is None:
         raise ConfigurationError(
             "The event has neither scheduled_at nor manual.",
             resource=policy.name,
             remedy='Send {"policy": "<name>", "manual": true} to run a policy now.',
         )
-    if isinstance(policy, SlaPolicy):
-        return _sla_slot(configuration, policy, request.region, request.scheduled_at)
     return slot_for(policy, request.scheduled_at)
 
 
 def _sla_slot(
-    configuration: Configuration, policy: SlaPolicy, region: str, scheduled_at: datetime
+    configuration: Configuration, policy: SlaPolicy, request: StartSession, now: datetime
 ) -> Slot | None:
     """The slot of an SLA template; the snapshot of a backup that starts on its own is temporary."""
-    if region not in policy.regions:
+    if request.region not in policy.regions:
         raise ConfigurationError(
-            f"The policy does not protect the Region {region!r}.",
+            f"The policy does not protect the Region {request.region!r}.",
             resource=policy.name,
-            remedy="Deploy the schedules of this configuration.",
+            remedy="Name one of its Regions, or deploy the schedules of this configuration.",
         )
-    template = template_of(configuration, policy)
-    found = sla_slot_for(template, region_zone(configuration, region), scheduled_at)
+    template, zone = template_of(configuration, policy), region_zone(configuration, request.region)
+    if request.now:
+        found = slot_now(template, zone, now.replace(microsecond=0))
+    elif request.scheduled_at is not None:
+        found = sla_slot_for(template, zone, request.scheduled_at)
+    else:
+        raise ConfigurationError(
+            "The event has neither scheduled_at nor now.",
+            resource=policy.name,
+            remedy='Send {"policy": "<name>", "region": "<Region>", "now": true} inside an open window.',
+        )
     if found is None:
         return None
     made = set(found.products)
@@ -129,11 +146,25 @@ def _sla_slot(
     )
 
 
+def _note(policy: AnyPolicy, step: Step, slot: Slot, services: Services) -> None:
+    """Tell the day of an SLA-based policy of this session, before it begins: the ledger waits for it."""
+    if not isinstance(policy, SlaPolicy):
+        return
+    (region,) = step.only_regions
+    template = template_of(services.configuration, policy)
+    zone = region_zone(services.configuration, region)
+    kinds = {Kind.SNAPSHOT, Kind.BACKUP} & set(slot.products)
+    days = {kind: day for kind in kinds if (day := window_day(template, kind, slot.at, zone))}
+    note_session(policy.name, step.session_id, region, slot.at, days, services)
+
+
 def _reason_not_to_run(
     policy: AnyPolicy, request: StartSession, slot: Slot | None, services: Services
 ) -> str:
     """Why this event starts nothing; empty when it should. A person may run a disabled policy."""
-    if request.manual:
+    if request.now and slot is None:
+        return f"No window of the policy is open in {request.region}, or nothing is due in it today."
+    if request.manual or request.now:
         return ""
     if not policy.enabled:
         return "The policy is disabled in the configuration."

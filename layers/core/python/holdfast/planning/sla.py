@@ -95,6 +95,19 @@ def sla_slot_for(template: SlaTemplate, zone: ZoneInfo, scheduled_at: datetime) 
     return None
 
 
+def slot_now(template: SlaTemplate, zone: ZoneInfo, now: datetime) -> SlaSlot | None:
+    """What a session would make that starts at ``now``: every product whose window is open on a due day."""
+    found = {
+        kind: day
+        for kind, window in (
+            (Kind.SNAPSHOT, template.snapshot_window),
+            (Kind.BACKUP, template.backup_window),
+        )
+        if (day := is_open(window, zone, now)) and expected(template, kind, day, zone)
+    }
+    return SlaSlot(now, min(found.values()), frozenset(found)) if found else None
+
+
 def is_open(window: Window, zone: ZoneInfo, now: datetime) -> date | None:
     """The local date on which the window that is open at ``now`` opened; None while it is closed."""
     today = now.astimezone(zone).date()

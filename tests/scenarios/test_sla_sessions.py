@@ -1,0 +1,188 @@
+"""SLA-based policies over two Regions, on the deployed templates in a simulated AWS.
+
+Windows are local: Frankfurt opens an hour before Dublin. The 22nd of November 2026 is a Sunday, the fourth of
+its month.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.model.configuration import Configuration
+from holdfast.model.restore_point import Kind, RestorePoint
+from holdfast.model.session import State
+from holdfast.settings import Settings
+from simulator.faults import Fault
+from simulator.world import World as WorldFile
+from tests.scenarios.conftest import (
+    BACKUP,
+    HUB,
+    OPERATORS,
+    SENDER,
+    SHOP,
+    SUNDAY,
+    WEST,
+    Installation,
+    block,
+    configuration,
+    deploy,
+    opened,
+)
+
+MORNING = {"start": "08:00", "end": "20:00"}
+
+
+def sla_configuration() -> Configuration:
+    """Gold in two Regions with changed block tracking; plain in one without."""
+    base = configuration().model_dump(mode="json", include={"backup_account", "hub_region", "roles"})
+    policy = {"source": {"role": "shop"}, "retries": 0, "storage_template": "places"}
+    sunday = {"weekly": {"days": ["sun"]}, "monthly": {"run_on": {"ordinal": "fourth", "weekday": "sun"}}}
+    return Configuration.model_validate(
+        {
+            **base,
+            "repositories": [
+                {"name": "main", "bucket": "holdfast-main", "region": HUB, "encryption": {"kind": "kms"}},
+                {"name": "west", "bucket": "holdfast-west", "region": WEST},
+            ],
+            "sla_policies": [
+                {
+                    "name": "gold",
+                    "regions": [HUB, WEST],
+                    "selection": {"tags": [{"key": "sla", "value": "gold"}]},
+                    "sla_template": "gold",
+                    **policy,
+                },
+                {
+                    "name": "plain",
+                    "regions": [HUB],
+                    "selection": {"tags": [{"key": "sla", "value": "plain"}]},
+                    "sla_template": "plain",
+                    **policy,
+                },
+            ],
+            "sla_templates": [
+                {
+                    "name": "gold",
+                    "snapshots": {"daily": {"hours": 4, "keep": {"days": 1}}, **sunday},
+                    "snapshot_window": MORNING,
+                    "backups": {"daily": {"hours": 6}, "weekly": {"days": ["sun"]}},
+                    "backup_window": {"start": "10:00", "end": "20:00"},
+                },
+                {
+                    "name": "plain",
+                    "backups": {"daily": {"hours": 6}},
+                    "backup_window": {"start": "08:00", "end": "18:00"},
+                    "cbt": False,
+                },
+            ],
+            "storage_templates": [
+                {"name": "places", "backups": "main", "backups_by_region": {WEST: "west"}}
+            ],
+            "notifications": {"sender": SENDER, "recipients": [OPERATORS]},
+        }
+    )
+
+
+def machine(name: str, region: str, sla: str) -> dict[str, Any]:
+    volumes = [{"device": "/dev/xvda", "size_gib": 1}]
+    return {"name": name, "account": SHOP, "region": region, "tags": {"sla": sla}, "volumes": volumes}
+
+
+@pytest.fixture(scope="module")
+def deployed_sla(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Settings]:
+    world = WorldFile.model_validate(
+        {
+            "backup_account": BACKUP,
+            "regions": [HUB, WEST],
+            "starts_at": SUNDAY.isoformat(),
+            "organization": {"management_account": "777777777777"},
+            "accounts": [{"id": BACKUP, "name": "backup"}, {"id": SHOP, "name": "shop", "member": False}],
+            "senders": [SENDER],
+            "instances": [
+                machine("web", HUB, "gold"),
+                machine("far", WEST, "gold"),
+                machine("db", HUB, "plain"),
+            ],
+            "ebs": {"snapshot_seconds": 60},
+        }
+    )
+    return deploy(sla_configuration(), world, tmp_path_factory.mktemp("sla"))
+
+
+@pytest.fixture
+def installation(deployed_sla: tuple[Path, Settings], tmp_path: Path) -> Iterator[Installation]:
+    with opened(deployed_sla, tmp_path / "aws") as found:
+        yield found
+
+
+def points(installation: Installation, name: str, kind: Kind, region: str = HUB) -> list[RestorePoint]:
+    return list(installation.catalog.points(installation.instance_id(name, region=region), kind))
+
+
+def hours(found: list[RestorePoint]) -> dict[int, str]:
+    """Flags by the hour (UTC) of the slot."""
+    return {int(one.session_id[9:11]): "".join(sorted(one.flags)) for one in found}
+
+
+def test_a_day_of_snapshots_and_backups_in_two_windows(installation: Installation):
+    web = installation.volumes("web")["/dev/xvda"]
+    installation.sim.ebs.write_blocks(web, 7, block("first"))
+    failing = Fault(
+        call="ec2:CreateSnapshots",
+        effect="error",
+        code="UnauthorizedOperation",
+        status=403,
+        resource=installation.instance_id("web"),
+    )
+    installation.sim.faults.add(failing)
+    installation.run_until(8)  # Frankfurt has had its slot of 08:00 an hour ago, Dublin now.
+    assert points(installation, "web", Kind.SNAPSHOT) == []
+    assert hours(points(installation, "far", Kind.SNAPSHOT, WEST)) == {8: "DMW"}
+    installation.sim.faults.clear()
+
+    installation.run_until(10)  # 11:00 in Frankfurt: its first backup has a snapshot of its own.
+    (temporary,) = points(installation, "web", Kind.SNAPSHOT)
+    assert (temporary.temporary, temporary.flags) == (True, frozenset())
+    assert hours(points(installation, "web", Kind.BACKUP)) == {9: "DW"}
+    installation.sim.ebs.write_blocks(web, 8, block("second"))
+    installation.run_until(12)
+    # The snapshot that failed leaves its weekly and monthly flags to the next one; the base survives it.
+    assert hours(points(installation, "web", Kind.SNAPSHOT)) == {9: "", 11: "DMW"}
+    assert hours(points(installation, "far", Kind.SNAPSHOT, WEST)) == {8: "DMW", 10: "", 12: "D"}
+
+    reads = installation.sim.requests["ebs:GetSnapshotBlock"]
+    installation.run_until(15, 30)  # 16:00 in Frankfurt: one snapshot for both.
+    assert installation.sim.requests["ebs:GetSnapshotBlock"] - reads == 1
+    assert hours(points(installation, "web", Kind.BACKUP)) == {9: "DW", 15: "D"}
+    assert hours(points(installation, "web", Kind.SNAPSHOT)) == {11: "DMW", 15: "D"}
+    first, second = installation.manifests("web")
+    assert (first.full, second.full) == (True, False)
+    assert installation.in_repository(second) == installation.on_volumes("web")
+    (base,) = [one for one in installation.snapshots() if "holdfast:cbt-base" in one["Tags"]]
+    assert base["Tags"]["holdfast:restore-point"] == points(installation, "web", Kind.SNAPSHOT)[-1].point_id
+
+    installation.run_until(24)
+    west = points(installation, "far", Kind.BACKUP, WEST)
+    assert {one.repository for one in west} == {"west"}
+    assert {one.repository for one in points(installation, "web", Kind.BACKUP)} == {"main"}
+    assert {session.state for session in installation.sessions("gold")} == {State.SUCCESS, State.FAILED}
+
+
+def test_without_tracking_a_temporary_snapshot_goes_when_its_backup_ends(installation: Installation):
+    volume = installation.volumes("db")["/dev/xvda"]
+    for index in (1, 2, 3):
+        installation.sim.ebs.write_blocks(volume, index, block(f"{index}"))
+    installation.run_until(8)
+    assert hours(points(installation, "db", Kind.BACKUP)) == {7: "D"}
+    assert points(installation, "db", Kind.SNAPSHOT) == []
+    assert [one for one in installation.snapshots() if one["Tags"]["holdfast:policy"] == "plain"] == []
+    installation.run_until(13)
+    last = installation.sessions("plain")[-1]
+    assert installation.outcomes(last)["db"].blocks_read == 3
+    _, second = installation.manifests("db")
+    assert second.full is False
+    assert installation.in_repository(second) == installation.on_volumes("db")
