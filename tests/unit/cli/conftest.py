@@ -13,6 +13,8 @@ from holdfast.cli.context import CommandContext
 from holdfast.cli.main import run
 from tests.restore_world import RestoreWorld
 
+ANNA = "arn:aws:iam::999999999999:user/anna"
+
 
 class CommandWorld(RestoreWorld):
     """What commands talk to: functions give `answers`, executions end with `outputs`; errors are raised."""
@@ -47,7 +49,7 @@ class CommandWorld(RestoreWorld):
 def aws(monkeypatch: pytest.MonkeyPatch) -> CommandWorld:
     """What commands find instead of AWS."""
     world = CommandWorld()
-    parts = {"services": world, "configuration": world.configuration}
+    parts = {"services": world, "configuration": world.configuration, "caller": ANNA}
     calls = {name: staticmethod(getattr(world, name)) for name in ("invoke", "start", "wait")}
     for name, part in {**parts, **calls}.items():
         monkeypatch.setattr(CommandContext, name, part)

@@ -126,6 +126,12 @@ class CommandContext:
         return made
 
     @cached_property
+    def caller(self) -> str:
+        """The ARN of the person or program at the command line, for the record."""
+        told = self.session().client("sts").get_caller_identity()
+        return str(told["Arn"])
+
+    @cached_property
     def world(self) -> World:
         """The world of operations that run in this process."""
         from holdfast.bootstrap import SystemClock, SystemIds, World

@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(config.app, name="config", help="Check the configuration and describe its format.")
-app.add_typer(policy.app, name="policy", help="Start policies and look at them.")
+app.add_typer(policy.app, name="policy", help="Start, stop, switch and edit policies.")
 app.add_typer(session.app, name="session", help="What ran, and how it ended.")
 app.add_typer(points.app, name="points", help="Restore points.")
 app.add_typer(restore.app, name="restore", help="Restore a volume, an instance, or a disk image.")

@@ -15,6 +15,7 @@ from typing import Any
 
 import typer
 
+_FORMULA = ("=", "+", "-", "@")
 _BREAKS = re.compile(r"[\t\n]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -26,6 +27,7 @@ class Format(StrEnum):
     YAML = "yaml"
     TABLE = "table"
     TEXT = "text"
+    CSV = "csv"
 
 
 def printable(text: object) -> str:
@@ -62,6 +64,22 @@ def _table(result: Any) -> str:
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip("\n")
+
+
+def _csv(result: Any) -> str:
+    """RFC 4180 with a line of names; a value that a spreadsheet would run as a formula is made text."""
+    import csv
+    import io
+
+    rows = _rows(result)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        cells = [_scalar(row.get(column)) for column in columns]
+        writer.writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
+    return stream.getvalue().rstrip("\n")
 
 
 def check_query(query: str) -> None:
@@ -105,6 +123,8 @@ def render(result: Any, form: Format, query: str = "") -> str:
         return stream.getvalue().rstrip("\n")
     if form is Format.TABLE:
         return _table(result)
+    if form is Format.CSV:
+        return _csv(result)
     return "\n".join("\t".join(_scalar(value) for value in row.values()) for row in _rows(result))
 
 

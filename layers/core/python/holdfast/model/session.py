@@ -42,7 +42,7 @@ class Problem(Value):
 
 
 class Outcome(Value):
-    """How one instance ended in one session."""
+    """How one instance ended in one session. ``due``: what was to be made of it; ``kinds``: what was."""
 
     account: str
     region: str
@@ -52,6 +52,7 @@ class Outcome(Value):
     problems: tuple[Problem, ...] = ()
     point_id: str = ""
     kinds: tuple[str, ...] = ()
+    due: tuple[str, ...] = ()
     full: bool = False
     bytes_read: int = 0
     bytes_stored: int = 0
@@ -59,6 +60,13 @@ class Outcome(Value):
     requests: dict[str, int] = Field(default_factory=dict)
     started_at: datetime | None = None
     ended_at: datetime | None = None
+
+    @property
+    def products(self) -> dict[str, State]:
+        """How each product ended that was due or made: what was not made ended as the instance did."""
+        missing = State.FAILED if self.state is State.SUCCESS else self.state
+        every = dict.fromkeys((*self.due, *self.kinds))
+        return {kind: State.SUCCESS if kind in self.kinds else missing for kind in every}
 
 
 class Session(Value):
