@@ -9,10 +9,19 @@ import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from botocore.client import ClientCreator
 from botocore.config import Config
 
-from simulator import cloudformation, guest, iam, lambdas, mail, organizations, schedules, stepfunctions
+from simulator import (
+    cloudformation,
+    guest,
+    iam,
+    lambdas,
+    mail,
+    organizations,
+    schedules,
+    shortcuts,
+    stepfunctions,
+)
 from simulator.deploy import Deployer
 from simulator.engine import Engine
 from simulator.guest import Guests
@@ -29,8 +38,6 @@ if TYPE_CHECKING:
 
 # Nothing is lost between the operator and the simulator, so checksums of assets would only take time.
 _CONFIG = Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
-
-_client_classes: dict[str, Any] = {}
 
 
 class Control:
@@ -114,19 +121,8 @@ def install(simulator: Simulator) -> None:
     organizations.install(simulator, control.patches)
     mail.install(control.patches)
     guest.install(simulator, control.patches)
-    _reuse_client_classes(control.patches)
+    shortcuts.install(control.patches)
     simulator.schedules.arm_all()
-
-
-def _reuse_client_classes(patches: Patches) -> None:
-    """Make each service's client class once: it is most of what a client costs, and worlds make hundreds."""
-
-    def create(creator: ClientCreator, service_name: str, service_model: Any) -> Any:
-        if service_name not in _client_classes:
-            _client_classes[service_name] = original(creator, service_name, service_model)
-        return _client_classes[service_name]
-
-    original = patches.set(ClientCreator, "_create_client_class", create)
 
 
 def uninstall(simulator: Simulator) -> None:
