@@ -1,0 +1,280 @@
+"""Closing a day of an SLA-based policy: what the ledger says, and that it is written once."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
+
+import pytest
+
+from holdfast.errors import AccessDeniedError, ConfigurationError
+from holdfast.model.restore_point import Kind
+from holdfast.operations.close_window import CloseWindow, close_window
+from holdfast.operations.sla_records import Page, pages, read_day
+from holdfast.operations.start_session import StartSession, start_session
+from holdfast.planning.compliance import Share
+from tests.session_play import Crash, Failed, step
+from tests.session_world import ACCOUNT, POLICY, REGION, SessionWorld
+from tests.sla_world import close, play_slot, report, sla_configuration
+
+MONDAY = date(2026, 11, 23)
+TUESDAY = MONDAY + timedelta(days=1)
+WEST = "eu-west-1"
+
+
+def at(hour: int, minute: int = 0, on: date = MONDAY) -> datetime:
+    return datetime(on.year, on.month, on.day, hour, minute, tzinfo=UTC)
+
+
+def run_day(world: SessionWorld, on: date = MONDAY, hours: tuple[int, ...] = (8, 10, 12, 14)) -> None:
+    for hour in hours:
+        play_slot(world, at(hour, on=on))
+
+
+def page(world: SessionWorld, on: date = MONDAY, kind: Kind = Kind.SNAPSHOT) -> Page:
+    (found,) = [
+        one for one in pages(POLICY, world.catalog, f"{on}/") if (one.entry.on, one.entry.kind) == (on, kind)
+    ]
+    return found
+
+
+def shares(world: SessionWorld, on: date = MONDAY, kind: Kind = Kind.SNAPSHOT) -> dict[str, Share]:
+    return {one.instance_id: one for one in page(world, on, kind).entry.shares}
+
+
+def world_of(**parts: object) -> SessionWorld:
+    return SessionWorld(sla_configuration(**parts))
+
+
+def test_a_whole_day_is_rated_with_what_was_expected_and_made():
+    world = world_of()
+    instance = world.add_instance()
+    run_day(world)
+    assert close(world, MONDAY, at(16, 5)) == {
+        "ready": True,
+        "wait_until": at(16, 5).isoformat(),
+        "rated": True,
+    }
+    assert shares(world) == {instance: Share(instance, 4, 4)}
+    assert page(world).entry.target == Fraction(97, 100)
+    assert world.metrics[-1] == (POLICY, {"SlaMissed": 0, "SlaSnapshotPercent": 100.0})
+
+
+def test_nothing_is_rated_before_the_windows_of_all_regions_are_closed():
+    world = world_of(regions=(REGION, WEST), region_time_zones={REGION: "UTC", WEST: "America/New_York"})
+    world.add_instance()
+    run_day(world)
+    assert close(world, MONDAY, at(16, 5)) == {
+        "ready": False,
+        "wait_until": at(21, 5).isoformat(),
+        "rated": False,
+    }
+    assert list(pages(POLICY, world.catalog)) == []
+
+
+def test_the_ledger_waits_for_a_session_that_still_runs_then_goes_on_without_it_and_says_so():
+    world = world_of()
+    world.add_instance()
+    run_day(world, hours=(8, 10, 12))
+    world.clock.current = at(14)
+    event = {"policy": POLICY, "region": REGION, "scheduled_at": at(14).isoformat()}
+    hanging = step(StartSession, start_session, event, world)["session_id"]
+    answer = close(world, MONDAY, at(16, 5))
+    assert (answer["ready"], answer["wait_until"]) == (False, at(16, 10).isoformat())
+    assert close(world, MONDAY, at(16, 5, on=TUESDAY))["ready"] is True
+    record = read_day(POLICY, MONDAY, world.catalog)
+    assert record is not None
+    assert record.unfinished == (hanging,)
+    assert [(one.made, one.expected) for one in page(world).entry.shares] == [(3, 4)]
+    report(world, MONDAY)
+    assert "had not ended" in world.notifier.mails[-1].text
+
+
+def test_a_repeat_leaves_the_ledger_as_it_was_written():
+    world = world_of()
+    instance = world.add_instance()
+    run_day(world, hours=(8, 10, 12))
+    close(world, MONDAY, at(16, 5))
+    before = page(world)
+    for point in list(world.catalog.points(instance)):
+        world.catalog.remove_point(point)
+    close(world, MONDAY, at(17))
+    assert page(world) == before
+    assert before.entry.shares[0].made == 3
+
+
+def test_retention_is_started_once_when_the_day_is_closed():
+    world = world_of()
+    world.add_instance()
+    run_day(world)
+    close(world, MONDAY, at(16, 5))
+    close(world, MONDAY, at(16, 6))
+    retentions = [
+        event
+        for machine, event in world.executions(REGION).started.values()
+        if machine.endswith(":holdfast-retention")
+    ]
+    assert retentions == [{"policy": POLICY}]
+
+
+def test_two_events_of_a_closing_window_close_one_day():
+    world = world_of(regions=(REGION, WEST))
+    world.clock.current = at(16)
+    answers = [
+        step(
+            CloseWindow,
+            close_window,
+            {"policy": POLICY, "region": region, "scheduled_at": at(16).isoformat()},
+            world,
+        )
+        for region in (REGION, WEST, REGION)
+    ]
+    assert [one["started"] for one in answers] == [True, False, False]
+    (started,) = world.executions(REGION).started.values()
+    assert started[1] == {"policy": POLICY, "day": "2026-11-23"}
+
+
+def test_a_policy_with_schedules_has_no_windows_to_close():
+    world = SessionWorld()
+    with pytest.raises(Failed, match="SLA-based"):
+        close(world, MONDAY)
+
+
+def test_an_instance_that_joined_in_the_window_is_credited_for_what_was_over():
+    world = world_of()
+    first = world.add_instance(1)
+    run_day(world, hours=(8, 10))
+    second = world.add_instance(2)
+    run_day(world, hours=(12, 14))
+    close(world, MONDAY, at(16, 5))
+    assert shares(world) == {first: Share(first, 4, 4), second: Share(second, 4, 2, credited=2)}
+
+
+def test_a_policy_that_was_deployed_in_the_window_is_credited_for_the_slots_before_it():
+    world = world_of()
+    instance = world.add_instance()
+    run_day(world, hours=(12, 14))
+    close(world, MONDAY, at(16, 5))
+    assert shares(world)[instance].ratio == 1
+
+
+def test_slots_of_an_unreachable_account_are_owed_although_the_instance_is_new():
+    world = world_of()
+    instance = world.add_instance()
+    world.refused[ACCOUNT] = AccessDeniedError("The role refuses.", resource=ACCOUNT)
+    run_day(world, hours=(8, 10))
+    world.refused.clear()
+    run_day(world, hours=(12, 14))
+    close(world, MONDAY, at(16, 5))
+    assert shares(world)[instance] == Share(instance, 4, 2)
+
+
+def test_an_instance_of_an_account_that_was_unreachable_all_day_owes_everything():
+    world = world_of()
+    instance = world.add_instance()
+    run_day(world)
+    close(world, MONDAY, at(16, 5))
+    world.refused[ACCOUNT] = AccessDeniedError("The role refuses.", resource=ACCOUNT)
+    run_day(world, TUESDAY)
+    close(world, TUESDAY, at(16, 5, on=TUESDAY))
+    assert shares(world, TUESDAY) == {instance: Share(instance, 4, 0)}
+    assert world.metrics[-1] == (POLICY, {"SlaMissed": 1, "SlaSnapshotPercent": 0.0})
+
+
+def test_a_day_without_any_session_is_owed_by_those_whom_the_day_before_knew():
+    world = world_of()
+    instance = world.add_instance()
+    run_day(world)
+    close(world, MONDAY, at(16, 5))
+    close(world, TUESDAY, at(16, 5, on=TUESDAY))
+    assert shares(world, TUESDAY) == {instance: Share(instance, 4, 0)}
+
+
+def test_an_instance_that_left_in_the_window_is_removed_and_one_that_left_outside_is_hidden():
+    world = world_of()
+    stays, inside, outside = (world.add_instance(number) for number in (1, 2, 3))
+    run_day(world)
+    close(world, MONDAY, at(16, 5))
+    machines = world.spoke(POLICY, ACCOUNT, REGION).machines
+    machines.pop(outside)
+    run_day(world, TUESDAY, hours=(8, 10))
+    machines.pop(inside)
+    run_day(world, TUESDAY, hours=(12, 14))
+    close(world, TUESDAY, at(16, 5, on=TUESDAY))
+    assert shares(world, TUESDAY) == {
+        stays: Share(stays, 4, 4),
+        inside: Share(inside, 4, 2, removed=True),
+    }
+    record = read_day(POLICY, TUESDAY, world.catalog)
+    assert record is not None
+    assert set(record.members) == {stays}
+
+
+def test_temporary_snapshots_count_for_nothing():
+    template = {"backups": {"daily": {"hours": 4}}, "backup_window": {"start": "08:00", "end": "16:00"}}
+    world = world_of(template=template)
+    instance = world.add_instance()
+    run_day(world, hours=(8, 12))
+    assert [one.temporary for one in world.catalog.points(instance, Kind.SNAPSHOT)] == [True]
+    close(world, MONDAY, at(16, 5))
+    assert [one.entry.kind for one in pages(POLICY, world.catalog)] == [Kind.BACKUP]
+    assert shares(world, kind=Kind.BACKUP) == {instance: Share(instance, 2, 2)}
+
+
+def test_a_day_on_which_nothing_is_due_has_no_ledger_and_retention_runs():
+    weekly = {
+        "snapshots": {"weekly": {"days": ["tue"]}},
+        "snapshot_window": {"start": "08:00", "end": "16:00"},
+    }
+    world = world_of(template=weekly)
+    world.add_instance()
+    assert close(world, MONDAY, at(16, 5))["rated"] is False
+    assert len(world.executions(REGION).started) == 1
+
+
+def test_a_policy_that_is_switched_off_owes_nothing():
+    world = world_of()
+    world.add_instance()
+    run_day(world)
+    close(world, MONDAY, at(16, 5))
+    world.catalog.switch_policy(POLICY, off=True)
+    run_day(world, TUESDAY)
+    assert close(world, TUESDAY, at(16, 5, on=TUESDAY))["rated"] is False
+
+
+def test_a_crash_between_ledger_and_retention_is_completed_by_the_repeat():
+    world = world_of()
+    instance = world.add_instance()
+    run_day(world)
+    executions = world.executions(REGION)
+    start = executions.start
+
+    def die(*arguments: object) -> bool:
+        executions.start = start
+        raise Crash
+
+    executions.start = die  # type: ignore[method-assign]
+    assert close(world, MONDAY, at(16, 5))["rated"] is True
+    assert any(machine.endswith("retention") for machine, _ in executions.started.values())
+    assert shares(world) == {instance: Share(instance, 4, 4)}
+
+
+def test_the_skipped_hour_of_sydney_is_no_slot_that_anybody_owes():
+    sunday = date(2026, 10, 4)  # 02:00 becomes 03:00 at 16:00 UTC of the 3rd
+    night = {"snapshots": {"daily": {"hours": 1}}, "snapshot_window": {"start": "00:00", "end": "05:00"}}
+    world = world_of(template=night, region_time_zones={REGION: "Australia/Sydney"})
+    instance = world.add_instance()
+    for hour in (14, 15, 16, 17):
+        play_slot(world, datetime(2026, 10, 3, hour, tzinfo=UTC))
+    world.clock.current = datetime(2026, 10, 3, 18, tzinfo=UTC)
+    event = {"policy": POLICY, "region": REGION, "scheduled_at": world.clock.now().isoformat()}
+    assert step(CloseWindow, close_window, event, world)["day"] == sunday.isoformat()
+    assert close(world, sunday)["wait_until"] == datetime(2026, 10, 3, 18, 5, tzinfo=UTC).isoformat()
+    close(world, sunday, datetime(2026, 10, 3, 18, 5, tzinfo=UTC))
+    assert shares(world, sunday) == {instance: Share(instance, 4, 4)}
+
+
+def test_a_closing_event_of_a_policy_that_is_gone_names_the_policies_that_are_there():
+    world = world_of()
+    with pytest.raises(ConfigurationError, match=POLICY):
+        close_window(CloseWindow(policy="gone", region=REGION, scheduled_at=at(16)), world)
