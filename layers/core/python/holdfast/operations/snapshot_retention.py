@@ -65,6 +65,7 @@ class Retained:
 
     removed: int = 0
     kept: int = 0
+    recovered: int = 0
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -119,9 +120,7 @@ def retain(
     """
     recorded = recorded_points(chain, services)
     whole, remains, surplus = _sorted(sets, recorded, chain, services)
-    for point in whole:
-        if point.point_id not in recorded:  # The catalog lost it; it is judged from the next pass on.
-            services.catalog.add_point(point)
+    lost = [point for point in whole if point.point_id not in recorded]
     flags = {point.point_id: _flags(sets[point.point_id]) for point in whole}
     judged = [
         point.model_copy(update={"flags": recorded[point.point_id].flags.union(*told)})
@@ -130,10 +129,13 @@ def retain(
     ]
     verdicts = list(judged_by(judged, sets))
     doomed = {verdict.point_id for verdict in verdicts if verdict.remove}
-    if look_again and any(verdict.remove or verdict.unassigned for verdict in verdicts):
+    if look_again and (lost or any(verdict.remove or verdict.unassigned for verdict in verdicts)):
         found = find_sets(chain, spoke, services)
         return retain(chain, found, judged_by, spoke, services, releases_bases=releases_bases, only=doomed)
-    done = Retained(problems=[_in_doubt(point_id) for point_id, told in flags.items() if not told])
+    for point in lost:  # The catalog lost them; they are judged from the next pass on.
+        services.catalog.add_point(point)
+    in_doubt = [_in_doubt(point_id) for point_id, told in flags.items() if not told]
+    done = Retained(recovered=len(lost), problems=in_doubt)
     for verdict in verdicts:
         point, snapshots = recorded[verdict.point_id], sets[verdict.point_id]
         if _is_edited(point, flags[point.point_id], verdict):
