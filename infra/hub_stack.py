@@ -10,7 +10,13 @@ from aws_cdk import aws_dynamodb as dynamodb
 from constructs import Construct
 
 from holdfast.model.configuration import Configuration
-from infra.constructs.observability import deploy_alarms, deploy_dashboard, deploy_dead_man, deploy_overdue
+from infra.constructs.observability import (
+    deploy_alarms,
+    deploy_coverage,
+    deploy_dashboard,
+    deploy_dead_man,
+    deploy_overdue,
+)
 from infra.constructs.operators import deploy_operator_policies
 from infra.constructs.schedules import deploy_schedules
 from infra.constructs.site import deploy_site, output
@@ -30,7 +36,7 @@ class HubStack(cdk.Stack):
         schedules = deploy_schedules(self, configuration, site)
         alarms = [
             alarm
-            for deploy in (deploy_dead_man, deploy_alarms, deploy_overdue)
+            for deploy in (deploy_dead_man, deploy_alarms, deploy_overdue, deploy_coverage)
             for alarm in deploy(self, site, topic)
         ]
         deploy_dashboard(self, site, alarms)

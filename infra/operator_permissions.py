@@ -33,7 +33,7 @@ def _region(hub: Site, machine: str) -> str:
 
 
 def read_only(configuration: Configuration) -> tuple[Statement, ...]:
-    """See sessions, restore points, executions, logs and metrics."""
+    """See sessions, restore points, the deployed configuration, executions, logs and metrics."""
     hub = Site.hub(configuration)
     groups = [
         hub.arn("logs", f"log-group:{prefix}{hub.installation}-*", region="*")
@@ -41,6 +41,7 @@ def read_only(configuration: Configuration) -> tuple[Statement, ...]:
     ]
     return (
         *may.catalog_read(hub),
+        allow("SeeConfiguration", "lambda:InvokeFunction", hub.function_arn("show_configuration")),
         allow(
             "SeeMachines",
             "states:DescribeStateMachine ListExecutions",
@@ -80,6 +81,7 @@ def operator(configuration: Configuration) -> tuple[Statement, ...]:
             hub.function_arn("start_session"),
             hub.function_arn("stop_session"),
             hub.function_arn("take_manual_snapshot"),
+            hub.function_arn("record_coverage"),
         ),
         allow(
             "StopExecutions",

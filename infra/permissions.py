@@ -121,6 +121,12 @@ def _mailings(configuration: Configuration) -> Iterator[Mailing]:
     yield from (policy.notifications for policy in every if policy.notifications)
 
 
+def publish(site: Site) -> tuple[Statement, ...]:
+    """Publish to the topic of the installation, or the one that the configuration names for everything."""
+    named = site.configuration.notifications.topic_arn
+    return (allow("Publish", "sns:Publish", *sorted({site.topic_arn, *([named] if named else [])})),)
+
+
 def notify(site: Site) -> tuple[Statement, ...]:
     """Publish results to the topics, and send mail from the senders, that the configuration names."""
     topics = {mailing.topic_arn for mailing in _mailings(site.configuration) if mailing.topic_arn}

@@ -208,6 +208,46 @@ def deploy_overdue(scope: Construct, site: Site, topic: sns.ITopic) -> list[clou
     return alarms
 
 
+def deploy_coverage(scope: Construct, site: Site, topic: sns.ITopic) -> list[cloudwatch.Alarm]:
+    """Alarms of the coverage ledger: failed instances, accounts out of reach or new, and a missing ledger."""
+    watched = {
+        "InstancesUnprotected": "Instances that a policy selects had no restore point made.",
+        "AccountsOutOfReach": "Accounts of a policy's scope could not be looked at.",
+        "AccountsNew": "Accounts appeared that were not there the day before.",
+    }
+    alarms = [
+        _alarm(
+            scope,
+            site,
+            f"Coverage{name}",
+            metric=_of_ledger(name),
+            description=f"{text} Runbook: docs/runbooks/coverage.md",
+            topic=topic,
+        )
+        for name, text in watched.items()
+    ]
+    alarms.append(
+        _alarm(
+            scope,
+            site,
+            "CoverageNotRecorded",
+            metric=_of_ledger("LedgersRecorded"),
+            description="No coverage ledger was written for two days. Runbook: docs/runbooks/coverage.md",
+            threshold=1,
+            periods=2,
+            comparison=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            missing=TREAT_BREACHING,
+            topic=topic,
+        )
+    )
+    return alarms
+
+
+def _of_ledger(name: str) -> cloudwatch.Metric:
+    """A metric of the coverage ledger; a day that is recorded again counts once."""
+    return cloudwatch.Metric(namespace=NAMESPACE, metric_name=name, statistic="Maximum", period=DAY)
+
+
 def deploy_dashboard(
     scope: Construct, site: Site, alarms: Sequence[cloudwatch.Alarm]
 ) -> cloudwatch.Dashboard:
@@ -240,6 +280,7 @@ def deploy_dashboard(
         outcomes_of_sessions = _outcome_widgets()
         dashboard.add_widgets(*outcomes_of_sessions[:3])
         dashboard.add_widgets(*outcomes_of_sessions[3:])
+        dashboard.add_widgets(_coverage_widget())
     return dashboard
 
 
@@ -261,3 +302,10 @@ def _outcome_widgets() -> list[cloudwatch.IWidget]:
             ("Duration (s)", "DurationSeconds"),
         )
     ]
+
+
+def _coverage_widget() -> cloudwatch.IWidget:
+    """How every instance stood, day by day."""
+    names = ("Protected", "Unprotected", "Excluded", "NotSelected", "Unreachable")
+    metrics = [_of_ledger(f"Instances{name}") for name in names]
+    return cloudwatch.GraphWidget(title="Coverage: every instance", left=metrics, stacked=True, width=24)

@@ -187,13 +187,21 @@ def test_metrics_are_one_line_with_the_policy_as_dimension():
     line = json.loads(stream.getvalue())
     (described,) = line["_aws"]["CloudWatchMetrics"]
     assert described["Namespace"] == "H"
-    assert sorted(described["Dimensions"][0]) == ["policy", "service"]
-    assert (line["policy"], line["Instances"], line["BytesStored"]) == ("daily", [3.0], [5.0])
+    assert described["Dimensions"] == [["Policy"]]
+    assert (line["Policy"], line["Instances"], line["BytesStored"]) == ("daily", [3.0], [5.0])
     assert {one["Name"]: one["Unit"] for one in described["Metrics"]} == {
         "Instances": "Count",
         "BytesStored": "Bytes",
         "DurationSeconds": "Seconds",
     }
+
+
+def test_metrics_of_the_installation_have_no_dimension():
+    stream = io.StringIO()
+    publish({"AccountsNew": 1}, policy="", namespace="H", stream=stream)
+    line = json.loads(stream.getvalue())
+    assert line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [[]]
+    assert line["AccountsNew"] == [1.0]
 
 
 def test_a_list_is_written_again_over_itself():

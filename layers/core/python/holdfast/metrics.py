@@ -1,6 +1,7 @@
 """CloudWatch metrics in embedded metric format, written as one log line.
 
-The policy is the only dimension: a dimension per instance would cost more than the backup.
+The policy is the only dimension: a dimension per instance would cost more than the backup. Alarms find a
+metric by exactly these dimensions, so another one beside it would blind them.
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ from typing import TextIO
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
+DIMENSION = "Policy"
 UNITS = {"Bytes": MetricUnit.Bytes, "Seconds": MetricUnit.Seconds}
 
 
 def publish(
     metrics: Mapping[str, float], *, policy: str, namespace: str, stream: TextIO | None = None
 ) -> None:
-    """Write one line; a unit in a metric's name (BytesRead, DurationSeconds) is its unit, else: count."""
+    """Write one line; a unit in a metric's name (BytesRead, DurationSeconds) is its unit, else: count.
+
+    An empty ``policy``: metrics of the installation, without any dimension.
+    """
     provider = AmazonCloudWatchEMFProvider(
         namespace=namespace, metric_set={}, dimension_set={}, metadata_set={}
     )
-    provider.add_dimension(name="service", value="holdfast")
-    provider.add_dimension(name="policy", value=policy)
+    if policy:
+        provider.add_dimension(name=DIMENSION, value=policy)
     for name, value in metrics.items():
         unit = next((unit for word, unit in UNITS.items() if word in name), MetricUnit.Count)
         provider.add_metric(name=name, unit=unit, value=value)

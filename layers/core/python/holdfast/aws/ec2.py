@@ -52,6 +52,20 @@ class Ec2Spoke:
             for item in page["Instances"]:
                 yield self._instance(item, _mapped(item))
 
+    def inventory(self) -> Iterator[Instance]:
+        found = list(self.instances())
+        if not found:
+            return
+        pages = self._pages("describe_volumes", "Volumes", MaxResults=PAGE)
+        details = {volume["VolumeId"]: volume for volume in pages}
+        for one in found:
+            volumes = tuple(
+                _detailed(volume, details[volume.volume_id])
+                for volume in one.volumes
+                if volume.volume_id in details
+            )
+            yield one.model_copy(update={"volumes": volumes})
+
     def configuration(self, instance_id: str) -> InstanceConfiguration:
         item = self._item(instance_id)
         addresses = self._call(

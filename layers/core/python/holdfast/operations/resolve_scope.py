@@ -50,7 +50,7 @@ def resolve_scope(request: ResolveScope, services: Services) -> dict[str, Any]:
 def _members(policy: AnyPolicy, services: Services) -> Iterator[Account]:
     """Every account of the policy's Organization; none for a policy of one account."""
     if policy.source.organization:
-        yield from _accounts(policy.source.organization, services)
+        yield from accounts_of(policy.source.organization, services)
 
 
 def _place(account: str, policy: AnyPolicy, services: Services) -> Account:
@@ -60,7 +60,7 @@ def _place(account: str, policy: AnyPolicy, services: Services) -> Account:
     """
     for name in _organizations_before(switched(services), policy):
         try:
-            found = next((one for one in _accounts(name, services) if one.account == account), None)
+            found = next((one for one in accounts_of(name, services) if one.account == account), None)
         except PermanentError as error:
             log.warning("whether %s lies in the Organization %s is not known: %s", account, name, error)
             continue
@@ -80,7 +80,8 @@ def _organizations_before(configuration: Configuration, policy: AnyPolicy) -> li
     return list(dict.fromkeys(names))
 
 
-def _accounts(organization: str, services: Services) -> Iterator[Account]:
+def accounts_of(organization: str, services: Services) -> Iterator[Account]:
+    """Every account of an Organization, with the units above it. Raises AccessDeniedError."""
     tree = services.organization(organization)
     for root in tree.roots():
         yield from _walk(tree, organization, root, ())
