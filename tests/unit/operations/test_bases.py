@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from holdfast.model import tags as names
 from holdfast.model.restore_point import Kind
+from holdfast.operations.chain_judges import lift_marks
 from holdfast.operations.snapshot_retention import Chain, find_sets, needed_points, retain
 from holdfast.planning.protection import rule_of
 from holdfast.planning.retention import judge
@@ -32,9 +33,10 @@ def pass_over(world: SessionWorld, instance_id: str) -> None:
     spoke = world.spoke(POLICY, ACCOUNT, REGION)
     policy = world.configuration.sla_policies[0]
     rule = rule_of(world.configuration, policy, Kind.SNAPSHOT, REGION)
+    sets = find_sets(chain, spoke, world)
     retain(
         chain,
-        find_sets(chain, spoke, world),
+        sets,
         lambda points, sets: judge(
             points,
             rule,
@@ -44,6 +46,10 @@ def pass_over(world: SessionWorld, instance_id: str) -> None:
         spoke,
         world,
     )
+    left = {
+        point: [one for one in found if one.snapshot_id in spoke.snapshots] for point, found in sets.items()
+    }
+    lift_marks(chain, left, spoke, world)
 
 
 def kept_days(world: SessionWorld, instance_id: str) -> dict[str, bool]:
@@ -67,7 +73,7 @@ def test_the_worked_example_with_two_days_and_backups_on_mondays_and_fridays():
         {"Mon": True, "Tue": False},
         {"Mon": True, "Tue": False, "Wed": False},
         {"Mon": True, "Wed": False, "Thu": False},
-        {"Mon": True, "Thu": False, "Fri": True},
+        {"Mon": False, "Thu": False, "Fri": True},  # Lifted by the pass that has just spared it.
         {"Fri": True, "Sat": False},
     ]
     first, second = sorted(world.catalog.points(instance, Kind.BACKUP), key=lambda one: one.taken_at)

@@ -11,7 +11,6 @@ from typing import Any
 
 from holdfast.model.configuration import AnyPolicy, SlaPolicy
 from holdfast.model.restore_point import Kind, RestorePoint
-from holdfast.operations.bases import release_bases
 from holdfast.operations.conclude_instance import read_outcome, with_problems, write_outcome
 from holdfast.operations.services import Services
 from holdfast.operations.snapshot_retention import (
@@ -45,12 +44,9 @@ def apply_retention(request: ApplyRetention, services: Services) -> dict[str, An
         policy=request.policy,
         point_id=request.point_id,
     )
-    sets = find_sets(chain, spoke, services)
-    if isinstance(policy, SlaPolicy):
-        sets = release_bases(sets, policy, request, spoke, services)
     done = retain(
         chain,
-        sets,
+        find_sets(chain, spoke, services),
         lambda points, sets: _verdicts(points, sets, policy, chain, services),
         spoke,
         services,

@@ -13,9 +13,9 @@ from typing import Any
 from holdfast.dataplane.outcome import Counts
 from holdfast.errors import HoldfastError, NotFoundError, PermanentError
 from holdfast.model import tags as names
+from holdfast.model.configuration import SlaPolicy
 from holdfast.model.inventory import InstanceConfiguration
 from holdfast.model.restore_point import Kind
-from holdfast.operations.bases import waits_for_the_pass
 from holdfast.operations.flags import flags_due
 from holdfast.operations.move_segment import result_key
 from holdfast.operations.services import Services
@@ -157,8 +157,8 @@ def _configuration(request: CommitBackup, services: Services) -> InstanceConfigu
 def _move_base(request: CommitBackup, services: Services) -> list[str]:
     """Mark the snapshots that the next backup compares with; release those of the last backup here.
 
-    Those that an SLA template keeps are released by the retention pass after the one of this day (``bases``):
-    it judges the chain as it stood before this backup.
+    Those that an SLA template keeps stay marked for the retention pass of this day, which judges the chain as
+    it stood before this backup and then lifts the mark; temporary ones go now (vectors CBT-2 and CBT-3).
 
     A session that a later one has overtaken moves nothing: the next backup builds on the later one. The
     backup stands without this, so a refusal is a warning: the next backup reads more, nothing is lost.
@@ -183,7 +183,8 @@ def _move_base(request: CommitBackup, services: Services) -> list[str]:
             # Also what this policy marked for a repository that was its target before.
             base, made_by = one.tags.get(names.BASE), one.tags.get(names.POLICY)
             released = base == request.repository or (base is not None and made_by == request.policy)
-            if released and one.snapshot_id not in own and not waits_for_the_pass(policy, one):
+            waits = isinstance(policy, SlaPolicy) and one.tags.get(names.KIND) == Kind.SNAPSHOT
+            if released and one.snapshot_id not in own and not waits:
                 spoke.untag_snapshot(one.snapshot_id, [names.BASE])
     except HoldfastError as error:
         return [f"The snapshot for the next comparison could not be marked: {error}"]
