@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from holdfast.cli.compliance import compliance
 from holdfast.cli.context import CommandContext
 from holdfast.cli.session import EXIT_CODES
 from holdfast.errors import NotFoundError
@@ -19,6 +20,7 @@ from holdfast.model.configuration import AnyPolicy, Configuration, SlaPolicy
 from holdfast.ports import Switch
 
 app = typer.Typer(no_args_is_help=True)
+app.command()(compliance)
 AHEAD = timedelta(days=62)
 """How far the slots of an SLA template are looked for: its longest cadence is a month."""
 
