@@ -6,11 +6,12 @@ what may later be deleted. These rules are the last line of defence against a de
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from holdfast.model import tags
-from holdfast.model.configuration import Configuration
+from holdfast.model.configuration import Configuration, Policy
 from infra.duties import Duty, SpokeRole
 from infra.function_table import assumers
 from infra.names import Site
@@ -65,6 +66,25 @@ class Spoke:
         """What a restore made for itself: also marked as temporary."""
         return {"StringEquals": {**self.ours["StringEquals"], f"aws:ResourceTag/{tags.KIND}": "temporary"}}
 
+    @property
+    def policies(self) -> Iterator[Policy]:
+        """Policies that enter this account; for an Organization's role, the account is not known."""
+        roles = {role.name: role.account for role in self.configuration.roles}
+        known = self.account in roles.values()
+        for policy in (*self.configuration.policies, *self.configuration.sla_policies):
+            if roles.get(policy.source.role, "") == self.account if known else policy.source.organization:
+                yield policy
+
+    def default_key(self) -> Statement:
+        """Tell which key is the one that AWS manages for EBS: what is under it cannot be shared."""
+        return allow(
+            "FindDefaultKey",
+            "kms:DescribeKey",
+            f"arn:{self.partition}:kms:*:{self.account}:key/*",
+            when={"StringEquals": {"kms:RequestAlias": "alias/aws/ebs"}},
+            because="AWS makes the key and its id, one in each Region; the condition names its alias.",
+        )
+
     def keys(self) -> tuple[Statement, ...]:
         """Use KMS keys through EBS."""
         resource = f"arn:{self.partition}:kms:*:*:key/*"
@@ -78,6 +98,13 @@ class Spoke:
             allow("UseKeys", uses, resource, when={"StringLike": through}, because=_KEYS),
             allow("GrantKeys", "kms:CreateGrant", resource, when=granted, because=_KEYS),
         )
+
+
+def may_leave(configuration: Configuration, policy: Policy) -> bool:
+    """Whether replicas of the policy may belong to another account than their source."""
+    roles = {role.name: role.account for role in configuration.roles}
+    own = roles.get(policy.source.role)
+    return any(target.role and roles.get(target.role) != own for target in policy.replication)
 
 
 def backup(spoke: Spoke) -> tuple[Statement, ...]:
@@ -94,7 +121,9 @@ def backup(spoke: Spoke) -> tuple[Statement, ...]:
         "Null": {"aws:TagKeys": "false"},
     }
     own_tags: Conditions = {**spoke.ours, **named}
+    lends = any(may_leave(configuration, policy) for policy in spoke.policies)
     return (
+        *((spoke.default_key(),) if lends else ()),
         allow(
             "FindInstances",
             "ec2:DescribeAddresses DescribeInstanceAttribute DescribeInstances DescribeSnapshots"

@@ -104,7 +104,8 @@ def derive_kms(place: Place, operation: str, given: Mapping[str, Any]) -> Iterat
     if not names:
         yield Need(f"kms:{operation}", "*", context)
     for name in names:
-        yield key_need(place, f"kms:{operation}", name, context)
+        alias = {"kms:requestalias": [name]} if name.startswith("alias/") else {}
+        yield key_need(place, f"kms:{operation}", name, context | alias)
 
 
 def key_need(place: Place, action: str, name: str, context: Mapping[str, Any] | None = None) -> Need:

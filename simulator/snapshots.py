@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.exceptions import EC2ClientError
@@ -22,6 +22,8 @@ from simulator.ebs import ElasticBlockStore, Frozen, find_readable, frozen, new_
 from simulator.patches import Patches
 
 _patches = Patches()
+COPIES_AT_A_TIME: Final = 20
+"""Copies in progress into one Region of one account (EC2 user guide, "Amazon EBS quotas")."""
 
 
 def install(simulator: Any) -> None:
@@ -137,6 +139,9 @@ def _copy_snapshot(store: ElasticBlockStore, response: SnapshotResponse) -> Acti
         named = named or backend.default_kms_key_id or backend._create_default_encryption_key()
         key = require_key(named, account, response.region)
     response.error_on_dryrun()
+    if sum(_is_copying(one) for one in list(backend.snapshots.values())) >= COPIES_AT_A_TIME:
+        message = f"Too many snapshot copies in progress. The limit is {COPIES_AT_A_TIME} for this Region."
+        raise EC2ClientError("ResourceLimitExceeded", message)
     volume = new_volume(backend, source.volume_size)
     copy = Snapshot(
         backend,
@@ -147,6 +152,7 @@ def _copy_snapshot(store: ElasticBlockStore, response: SnapshotResponse) -> Acti
         kms_key_id=key,
     )
     now, content = store.clock.now(), frozen(source)
+    copy.__dict__["is_copy"] = True
     copy.__dict__["frozen"] = Frozen(
         blocks=content.blocks.share(),
         lineage="/".join((content.lineage, account, response.region, key or "")),
@@ -157,6 +163,10 @@ def _copy_snapshot(store: ElasticBlockStore, response: SnapshotResponse) -> Acti
     backend.snapshots[copy.id] = copy
     copy.add_tags(response._parse_tag_specification().get("snapshot", {}))
     return ActionResult({"SnapshotId": copy.id, "Tags": copy.tag_set})
+
+
+def _is_copying(snapshot: Snapshot) -> bool:
+    return "is_copy" in snapshot.__dict__ and snapshot.status == "pending"
 
 
 def _describe_snapshots(response: SnapshotResponse) -> ActionResult:

@@ -21,6 +21,7 @@ from holdfast.operations.conclude_session import ConcludeSession, conclude_sessi
 from holdfast.operations.discover_instances import DiscoverInstances, discover_instances
 from holdfast.operations.move_segment import MoveSegment, move_segment
 from holdfast.operations.plan_backup import PlanBackup, plan_backup
+from holdfast.operations.replicate_snapshots import ReplicateSnapshots, replicate_snapshots
 from holdfast.operations.report_cell import ReportCell, report_cell
 from holdfast.operations.resolve_scope import ResolveScope, resolve_scope
 from holdfast.operations.start_cell import StartCell, start_cell
@@ -115,6 +116,7 @@ def play_cell(world: SessionWorld, event: Event) -> Event:
 def play_instance(world: SessionWorld, item: Event) -> None:
     """The inner machine of one instance."""
     ended: Event = {"stage": "snapshot", "taken": None, "committed": None, "error": None}
+    whole = False
     try:
         while (taken := step(TakeSnapshots, take_snapshots, item, world))["waiting"]:
             world.clock.advance(timedelta(seconds=taken["wait_seconds"]))
@@ -126,11 +128,14 @@ def play_instance(world: SessionWorld, item: Event) -> None:
             world.clock.advance(timedelta(seconds=seen["wait_seconds"]))
             world.spoke(POLICY, item["account"], item["region"]).complete_snapshots()
             polls = seen["polls"]
+        whole = True
         if item["backup_flags"] is not None:
             ended["stage"] = "backup"
             ended["committed"] = play_backup(world, item, taken)
     except Failed as failed:
         ended["error"] = failed.output
+    if whole and item["replica_flags"] is not None:
+        ended |= play_replica(world, {**item, **ended["taken"]})
     if step(ConcludeInstance, conclude_instance, {**item, **ended}, world)["retain"]:
         try:
             step(ApplyRetention, apply_retention, item, world)
@@ -141,6 +146,23 @@ def play_instance(world: SessionWorld, item: Event) -> None:
                 {**item, **ended, "stage": "retention", "error": failed.output},
                 world,
             )
+
+
+def play_replica(world: SessionWorld, event: Event) -> Event:
+    """Poll until every copy is completed; after a failure, take back what was made for it."""
+    try:
+        polls = 0
+        while not (seen := step(ReplicateSnapshots, replicate_snapshots, {**event, "polls": polls}, world))[
+            "done"
+        ]:
+            world.clock.advance(timedelta(seconds=seen["wait_seconds"]))
+            for region in world.regions.values():
+                region.complete_snapshots()
+            polls = seen["polls"]
+    except Failed as failed:
+        given_up = step(ReplicateSnapshots, replicate_snapshots, {**event, "abandon": True}, world)
+        return {"replicated": given_up, "replica_error": failed.output}
+    return {"replicated": seen, "replica_error": None}
 
 
 def play_backup(world: SessionWorld, item: Event, taken: Event) -> Event:

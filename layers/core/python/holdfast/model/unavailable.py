@@ -34,9 +34,8 @@ def unavailable(configuration: Configuration) -> Iterator[Finding]:
 def _in_policy(path: Path, policy: SchedulePolicy) -> Iterator[Finding]:
     for name in ("daily", "weekly", "monthly", "yearly"):
         schedule = getattr(policy, name)
-        for product in ("replicas", "archive"):
-            if getattr(schedule, product, None) is not None:
-                yield _missing((*path, name, product), f"scheduled {product.removesuffix('s')}s")
+        if getattr(schedule, "archive", None) is not None:
+            yield _missing((*path, name, "archive"), "scheduled archives")
     yield from _in_guest(path, policy)
     if policy.health_check:
         yield _missing((*path, "health_check"), "scheduled health checks", warning=True)
@@ -48,9 +47,8 @@ def _in_guest(path: Path, policy: Policy) -> Iterator[Finding]:
 
 
 def _in_template(path: Path, template: SlaTemplate) -> Iterator[Finding]:
-    for product in ("replicas", "archives"):
-        if getattr(template, product) is not None:
-            yield _missing((*path, product), f"{product} of SLA templates")
+    if template.archives is not None:
+        yield _missing((*path, "archives"), "archives of SLA templates")
     if template.health_check:
         yield _missing((*path, "health_check"), "scheduled health checks", warning=True)
 

@@ -7,6 +7,7 @@ own.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -45,13 +46,26 @@ class Committed(BaseModel):
     warnings: list[str] = []
 
 
+class Replicated(BaseModel):
+    """What replicate_snapshots answered last."""
+
+    model_config = ConfigDict(extra="ignore")
+    made: bool = False
+    problems: list[Problem] = []
+
+
 class ConcludeInstance(InstanceStep):
-    """``stage`` is snapshot, backup or retention: where the instance was when ``error`` came, if any."""
+    """``stage`` is snapshot, backup or retention: where the instance was when ``error`` came, if any.
+
+    ``replica_error``: why there is no replica, which concerns neither the snapshots nor the backup.
+    """
 
     stage: str = "snapshot"
     taken: Taken | None = None
     committed: Committed | None = None
     error: StateError | None = None
+    replicated: Replicated | None = None
+    replica_error: StateError | None = None
 
 
 def conclude_instance(request: ConcludeInstance, services: Services) -> dict[str, Any]:
@@ -96,16 +110,21 @@ def read_outcome(step: InstanceStep, services: Services) -> Outcome | None:
 def _outcome(request: ConcludeInstance, services: Services) -> Outcome:
     captured = services.catalog.read_part(request.session_id, request.capture_part) or {}
     started = captured.get("requested_at")
-    done = request.committed or Committed()
+    done, replicated = request.committed or Committed(), request.replicated or Replicated()
     problems = [
         Problem(code="Noted", message=text, resource=request.instance_id, severity=State.WARNING)
         for text in (*(request.taken.warnings if request.taken else ()), *done.warnings)
     ]
-    if request.error:
-        problem = request.error.problem(resource=request.instance_id)
-        problems = [problem, *problems, *_failed_before(request, problem, services)]
+    problems += replicated.problems
+    errors = [
+        error.problem(resource=request.instance_id)
+        for error in (request.error, request.replica_error)
+        if error
+    ]
+    problems = [*errors, *problems, *_failed_before(request, errors, services)]
     kinds = {
         Kind.SNAPSHOT.value: request.taken and (request.stage != "snapshot" or not request.error),
+        Kind.REPLICA.value: replicated.made,
         Kind.BACKUP.value: request.committed,
     }
     return Outcome(
@@ -117,6 +136,7 @@ def _outcome(request: ConcludeInstance, services: Services) -> Outcome:
         problems=tuple(problems),
         point_id=request.point_id if request.taken else "",
         kinds=tuple(kind for kind, made in kinds.items() if made),
+        due=_due(request),
         full=done.full,
         bytes_read=done.bytes_read,
         bytes_stored=done.bytes_stored,
@@ -127,9 +147,17 @@ def _outcome(request: ConcludeInstance, services: Services) -> Outcome:
     )
 
 
-def _failed_before(request: ConcludeInstance, problem: Problem, services: Services) -> tuple[Problem, ...]:
+def _due(request: InstanceStep) -> tuple[str, ...]:
+    flags = {Kind.REPLICA: request.replica_flags, Kind.BACKUP: request.backup_flags}
+    return (Kind.SNAPSHOT.value, *(kind.value for kind, told in flags.items() if told is not None))
+
+
+def _failed_before(
+    request: ConcludeInstance, errors: Sequence[Problem], services: Services
+) -> tuple[Problem, ...]:
     """Why an earlier attempt failed, when this one was stopped: stopping hides no failure."""
-    before = read_outcome(request, services) if problem.severity is State.STOPPED else None
+    stopped = any(error.severity is State.STOPPED for error in errors)
+    before = read_outcome(request, services) if stopped else None
     return tuple(one for one in before.problems if one.severity is State.FAILED) if before else ()
 
 

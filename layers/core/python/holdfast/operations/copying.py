@@ -21,7 +21,7 @@ from holdfast.model.inventory import Value
 from holdfast.model.restore_point import Kind
 from holdfast.model.session import Problem, State
 from holdfast.operations.removal import Doomed, remove_snapshots
-from holdfast.operations.services import OnDemandServices
+from holdfast.operations.services import OnDemandServices, Services
 from holdfast.operations.snapshot_sets import SETTLES_IN, TAG_LIMIT, USABLE, copied
 from holdfast.operations.steps import problem_of
 from holdfast.ports import SnapshotCopier, Spoke, VolumeSnapshot
@@ -120,7 +120,7 @@ def read_work(instance_id: str, point_id: str, services: OnDemandServices) -> Wo
     return Work.model_validate(body) if body else None
 
 
-def works_of(instance_id: str, services: OnDemandServices) -> Iterator[Work]:
+def works_of(instance_id: str, services: Services) -> Iterator[Work]:
     """Everything that is on its way, or was left there, of one instance (empty: of all)."""
     prefix = part_of(instance_id) if instance_id else "work/"
     for _, body in list(services.catalog.parts(WORK, prefix)):
