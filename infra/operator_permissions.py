@@ -119,7 +119,12 @@ def administrator(configuration: Configuration) -> tuple[Statement, ...]:
         *restore_operator(configuration),
         *may.catalog_remove(hub),
         *may.repository_create(hub),
-        allow("RunMaintenance", "lambda:InvokeFunction", hub.function_arn("expire_backups")),
+        allow(
+            "RunMaintenance",
+            "lambda:InvokeFunction",
+            hub.function_arn("expire_backups"),
+            hub.function_arn("remove_points"),
+        ),
     )
     return tuple({statement.sid: statement for statement in statements}.values())
 

@@ -1,7 +1,8 @@
 """Image-level backups whose time is over leave their repository, in two steps a day apart.
 
 A run judges every restore point anew and notes what has expired; only what a note of at least a day ago names
-and this run judges expired again is deleted. A repository that cannot be judged as a whole is left as it is.
+and this run judges expired again is deleted. What a person wants gone (`remove_points`) counts as expired. A
+repository that cannot be judged as a whole is left as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from holdfast.errors import DamagedError, HoldfastError, NotFoundError, PermanentError
 from holdfast.model.restore_point import Kind, RestorePoint
+from holdfast.operations.remove_points import forget_note, noted
 from holdfast.operations.services import Services
 from holdfast.planning.protection import rule_of
 from holdfast.planning.retention import Verdict, judge
@@ -65,7 +67,9 @@ def _expire(name: str, request: ExpireBackups, services: Services) -> dict[str, 
         return {}  # Nothing was ever backed up there.
     points = _points(name, repository, services)
     verdicts = _verdicts(points, services)
-    expired = {PointName(point.instance_id, point.point_id): point for point, one in verdicts if one.remove}
+    wanted_gone = set(noted(name, services))
+    expired = {name_of(point): point for point, one in verdicts if one.remove}
+    expired |= {name_of(point): point for point in points if name_of(point) in wanted_gone}
     for point, verdict in verdicts:
         if verdict.remove:
             log.info("%s of %s expired: %s", point.point_id, point.instance_id, verdict.reason)
@@ -77,7 +81,12 @@ def _expire(name: str, request: ExpireBackups, services: Services) -> dict[str, 
     )
     for gone in cycle.deleted:
         _forget(expired[gone], services)
+        forget_note(expired[gone], services)
     return {**counts, "noted": len(cycle.marked), "removed": len(cycle.deleted)}
+
+
+def name_of(point: RestorePoint) -> PointName:
+    return PointName(point.instance_id, point.point_id)
 
 
 def _forget(point: RestorePoint, services: Services) -> None:

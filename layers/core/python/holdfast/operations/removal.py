@@ -45,10 +45,14 @@ class Subject(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Doomed:
-    """Snapshots of one restore point that shall go, and why."""
+    """Snapshots of one restore point that shall go, and why.
+
+    ``by_hand``: they were taken by hand, so that their tags may name no policy.
+    """
 
     snapshots: Sequence[VolumeSnapshot]
     reason: str
+    by_hand: bool = False
 
 
 def remove_snapshots(doomed: Doomed, subject: Subject, spoke: Spoke, services: Services) -> list[Problem]:
@@ -65,9 +69,8 @@ def remove_snapshots(doomed: Doomed, subject: Subject, spoke: Spoke, services: S
     )
     problems = []
     for one in spoke.read_snapshots(sorted(points)):
-        refusal = _why_not(
-            one, seen[one.snapshot_id], subject, services.settings.installation, services.clock.now()
-        )
+        installation, now = services.settings.installation, services.clock.now()
+        refusal = _why_not(one, seen[one.snapshot_id], subject, installation, now, by_hand=doomed.by_hand)
         if refusal:
             problems.append(_refused(one, refusal))
             continue
@@ -80,7 +83,13 @@ def remove_snapshots(doomed: Doomed, subject: Subject, spoke: Spoke, services: S
 
 
 def _why_not(
-    snapshot: VolumeSnapshot, seen: VolumeSnapshot, subject: Subject, installation: str, now: datetime
+    snapshot: VolumeSnapshot,
+    seen: VolumeSnapshot,
+    subject: Subject,
+    installation: str,
+    now: datetime,
+    *,
+    by_hand: bool,
 ) -> str:
     """Why a snapshot must stay although there is a verdict on it as it was ``seen``; empty when it may go."""
     point_id = seen.tags.get(names.POINT, "")
@@ -91,6 +100,8 @@ def _why_not(
         names.POINT: point_id,
         names.KIND: seen.tags.get(names.KIND, ""),
     }
+    if by_hand and not (names.POLICY in seen.tags or names.POLICY in snapshot.tags):
+        del expected[names.POLICY]
     for key, value in expected.items():
         if not value or snapshot.tags.get(key) != value:
             return f"its tag {key} is {snapshot.tags.get(key)!r} now, not {value!r}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from holdfast.errors import ConflictError, DamagedError
+from holdfast.errors import ConflictError, DamagedError, NotFoundError
 from holdfast.model.ids import parse_stamp, stamp
 from holdfast.ports import IdSource
 from holdfast.repository.envelope import seal_envelope
@@ -70,6 +70,20 @@ def expire_points(
     return Expiry(tuple(marked), tuple(waiting), tuple(released), tuple(deleted))
 
 
+def mark_points(
+    repository: Repository, names: Iterable[PointName], now: datetime, *, ids: IdSource, installation: str
+) -> None:
+    """Mark points that are not marked yet, and touch no other mark: the first step alone.
+
+    Raises ConflictError when ``installation`` does not own the repository.
+    """
+    require_owner(repository.store, repository.id, installation)
+    for name in names:
+        marked_at = _marked_at(repository, name.candidate_key)
+        if marked_at is None or marked_at > now:
+            _mark(repository, name, now, ids)
+
+
 def _marks(repository: Repository) -> dict[PointName, datetime | None]:
     """Candidates and when they were marked; None for a mark that cannot be trusted."""
     marks: dict[PointName, datetime | None] = {}
@@ -84,7 +98,7 @@ def _marked_at(repository: Repository, key: str) -> datetime | None:
     try:
         document = repository.open_document(ObjectKind.CANDIDATE, key)
         return parse_stamp(document["marked_at"])
-    except (DamagedError, KeyError, TypeError, ValueError):
+    except (DamagedError, NotFoundError, KeyError, TypeError, ValueError):
         return None
 
 

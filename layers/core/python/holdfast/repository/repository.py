@@ -280,6 +280,12 @@ class Repository:
         """Delete restore points in two steps; see :func:`holdfast.repository.expiry.expire_points`."""
         return expiry.expire_points(self, expired, now, ids=ids, installation=installation)
 
+    def mark_points(
+        self, names: Iterable[PointName], now: datetime, *, ids: IdSource, installation: str
+    ) -> None:
+        """Mark restore points to be deleted; see :func:`holdfast.repository.expiry.mark_points`."""
+        expiry.mark_points(self, names, now, ids=ids, installation=installation)
+
     def check(self, *, read_data: bool = False, percent: float = 100, salt: bytes = b"") -> check.CheckReport:
         """Verify the repository; see :func:`holdfast.repository.check.check_repository`."""
         return check.check_repository(self, read_data=read_data, percent=percent, salt=salt)
