@@ -16,6 +16,7 @@ from infra.constructs.observability import (
     deploy_dashboard,
     deploy_dead_man,
     deploy_overdue,
+    deploy_retention,
 )
 from infra.constructs.operators import deploy_operator_policies
 from infra.constructs.schedules import deploy_schedules
@@ -36,7 +37,7 @@ class HubStack(cdk.Stack):
         schedules = deploy_schedules(self, configuration, site)
         alarms = [
             alarm
-            for deploy in (deploy_dead_man, deploy_alarms, deploy_overdue, deploy_coverage)
+            for deploy in (deploy_dead_man, deploy_alarms, deploy_overdue, deploy_coverage, deploy_retention)
             for alarm in deploy(self, site, topic)
         ]
         deploy_dashboard(self, site, alarms)

@@ -6,7 +6,8 @@ missing data is its alarm.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import aws_cdk as cdk
@@ -15,8 +16,8 @@ from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
-from holdfast.model.configuration import SchedulePolicy
-from holdfast.model.firings import firings
+from holdfast.model.configuration import AnyPolicy, SlaPolicy, SlaTemplate
+from holdfast.model.firings import firings, sla_firings
 from holdfast.settings import Settings
 from infra.constructs.state_machine import MACHINES
 from infra.function_table import rows_at
@@ -30,23 +31,36 @@ TREAT_BREACHING: Final = cloudwatch.TreatMissingData.BREACHING
 NOT_BREACHING: Final = cloudwatch.TreatMissingData.NOT_BREACHING
 
 
-def weekdays_of(policy: SchedulePolicy) -> frozenset[int]:
+def weekdays_of(policy: AnyPolicy, templates: Mapping[str, SlaTemplate]) -> frozenset[int]:
     """Days of the week (0 is Monday) on which a policy runs every week; rarer runs do not count."""
+    selected = (
+        sla_firings(templates[policy.sla_template]) if isinstance(policy, SlaPolicy) else firings(policy)
+    )
     every_week = [
         firing.days.weekdays
-        for firing in firings(policy)
+        for firing in selected
         if not firing.days.day and not firing.days.ordinal and len(firing.days.months) == 12
     ]
     return frozenset().union(*every_week)
 
 
-def longest_silence(policies: Iterable[SchedulePolicy]) -> int | None:
+def longest_silence(
+    policies: Iterable[AnyPolicy], templates: Mapping[str, SlaTemplate] = MappingProxyType({})
+) -> int | None:
     """Days after which one of the policies must have run, at most a week; None when none runs every week."""
-    days = frozenset().union(*(weekdays_of(policy) for policy in policies if policy.enabled))
+    days = frozenset().union(*(weekdays_of(policy, templates) for policy in policies if policy.enabled))
     if not days:
         return None
     gaps = [min((later - day - 1) % WEEK_DAYS + 1 for later in days) for day in days]
     return max(gaps)
+
+
+def _policies(site: Site) -> list[AnyPolicy]:
+    return [*site.configuration.policies, *site.configuration.sla_policies]
+
+
+def _templates(site: Site) -> dict[str, SlaTemplate]:
+    return {template.name: template for template in site.configuration.sla_templates}
 
 
 def _executions(site: Site, machine: str, name: str, period: cdk.Duration) -> cloudwatch.Metric:
@@ -145,7 +159,7 @@ def deploy_alarms(scope: Construct, site: Site, topic: sns.ITopic) -> list[cloud
 
 def deploy_dead_man(scope: Construct, site: Site, topic: sns.ITopic) -> list[cloudwatch.Alarm]:
     """The alarm that fires when no session succeeded for as long as the schedules allow; none without any."""
-    silence = longest_silence(site.configuration.policies)
+    silence = longest_silence(_policies(site), _templates(site))
     if silence is None:
         return []
     alarm = _alarm(
@@ -164,23 +178,44 @@ def deploy_dead_man(scope: Construct, site: Site, topic: sns.ITopic) -> list[clo
     return [alarm]
 
 
-def _reported(policy: SchedulePolicy, name: str) -> cloudwatch.Metric:
+def _reported(policy: AnyPolicy, name: str, statistic: str = "Sum") -> cloudwatch.Metric:
     """A metric that sessions of a policy report at their end."""
     return cloudwatch.Metric(
         namespace=NAMESPACE,
         metric_name=name,
         dimensions_map={"Policy": policy.name},
-        statistic="Sum",
+        statistic=statistic,
         period=DAY,
     )
+
+
+def _has_metrics(policy: AnyPolicy) -> bool:
+    return policy.name.isascii() and policy.name.isprintable()
+
+
+def deploy_sla_missed(scope: Construct, site: Site, topic: sns.ITopic) -> list[cloudwatch.Alarm]:
+    """For each enabled SLA-based policy, the alarm that fires when the ledger of a day says: missed."""
+    return [
+        _alarm(
+            scope,
+            site,
+            f"SlaMissed-{slug(policy.name)}-{digest(policy.name)}",
+            metric=_reported(policy, "SlaMissed", "Maximum"),
+            description=f"A product of policy {policy.name} missed its SLA. "
+            "Runbook: docs/runbooks/sla-missed.md",
+            topic=topic,
+        )
+        for policy in site.configuration.sla_policies
+        if policy.enabled and _has_metrics(policy)
+    ]
 
 
 def deploy_overdue(scope: Construct, site: Site, topic: sns.ITopic) -> list[cloudwatch.Alarm]:
     """For each enabled policy, the alarm that fires when none of its sessions did well for too long."""
     alarms = []
-    for policy in site.configuration.policies:
-        silence = longest_silence([policy])
-        if silence is None or not (policy.name.isascii() and policy.name.isprintable()):
+    for policy in _policies(site):
+        silence = longest_silence([policy], _templates(site))
+        if silence is None or not _has_metrics(policy):
             continue  # CloudWatch knows metrics by printable ASCII only: there is nothing to watch
         alarms.append(
             _alarm(
@@ -241,6 +276,38 @@ def deploy_coverage(scope: Construct, site: Site, topic: sns.ITopic) -> list[clo
         )
     )
     return alarms
+
+
+def deploy_retention(scope: Construct, site: Site, topic: sns.ITopic) -> list[cloudwatch.Alarm]:
+    """Alarms of the daily retention pass: it did not run, or a shorter retention waits to be confirmed."""
+    return [
+        _alarm(
+            scope,
+            site,
+            "RetentionNotRun",
+            metric=_of_pass("RetentionPasses", "Sum"),
+            description="No retention pass ended for two days. Runbook: docs/runbooks/retention.md",
+            threshold=1,
+            periods=2,
+            comparison=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            missing=TREAT_BREACHING,
+            topic=topic,
+        ),
+        _alarm(
+            scope,
+            site,
+            "RetentionShortened",
+            metric=_of_pass("RestorePointsHeld", "Maximum"),
+            description="Restore points would go by a retention that nobody has confirmed. "
+            "Runbook: docs/runbooks/retention.md",
+            topic=topic,
+        ),
+    ]
+
+
+def _of_pass(name: str, statistic: str) -> cloudwatch.Metric:
+    """A metric of the retention passes of a day."""
+    return cloudwatch.Metric(namespace=NAMESPACE, metric_name=name, statistic=statistic, period=DAY)
 
 
 def _of_ledger(name: str) -> cloudwatch.Metric:

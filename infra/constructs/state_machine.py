@@ -28,6 +28,7 @@ MACHINES: Final = {
     "session": Place.HUB,
     "manual_snapshot": Place.HUB,
     "close_window": Place.HUB,
+    "retention": Place.HUB,
     "cell": Place.CELL,
     "restore": Place.CELL,
 }

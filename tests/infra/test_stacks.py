@@ -250,7 +250,7 @@ def test_the_schedule_of_a_disabled_policy_is_disabled(templates: dict[str, Temp
     assert state == "DISABLED"
 
 
-@pytest.mark.parametrize("name", ["expire-backups", "expire-manual-snapshots"])
+@pytest.mark.parametrize("name", ["start-retention", "expire-manual-snapshots"])
 def test_retention_runs_daily_in_the_service_time_zone(name: str, templates: dict[str, Template]):
     found = by_name(templates[HUB], "AWS::Scheduler::Schedule", "Name")[name]
     assert (found["ScheduleExpression"], found["ScheduleExpressionTimezone"]) == ("cron(0 4 * * ? *)", "UTC")
@@ -439,8 +439,9 @@ def test_an_installation_without_policies_is_a_hub_alone(tmp_path: Path):
     templates = read_templates(synthesize(nothing, tmp_path, bundling=False))
     assert set(templates) == {"holdfast-hub"}
     assert set(by_name(templates["holdfast-hub"], "AWS::Scheduler::Schedule", "Name")) == {
-        "expire-backups",
         "expire-manual-snapshots",
+        "record-coverage",
+        "start-retention",
     }
 
 

@@ -23,7 +23,7 @@ REPEATED = {
     "Runtime.OutOfMemory",
     "Sandbox.Timedout",
 }
-OURS = ["cell.asl.json", "close_window.asl.json", "session.asl.json"]
+OURS = ["cell.asl.json", "close_window.asl.json", "retention.asl.json", "session.asl.json"]
 NOTES = [
     "NoteProblem",
     "ReadProblem",
@@ -99,11 +99,20 @@ def test_every_failure_inside_an_instance_ends_in_its_conclusion():
     assert conclusion == []
     (segments,) = caught.pop("MoveSegments")
     assert (segments["ErrorEquals"], segments["Next"]) == (["States.ALL"], "ReadProblem")
-    assert inner["ReadProblem"]["Next"] == "ConcludeInstance"
+    assert inner["ReadProblem"]["Next"] == "ReplicaDue"
+    backup = {"PlanBackup", "ReadProblem", "CommitBackup"}
+    after = {"ReplicateSnapshots": "AbandonReplica", **dict.fromkeys(backup, "ReplicaDue")}
     for name, rules in caught.items():
-        assert [(rule["ErrorEquals"], rule["Next"]) for rule in rules] == [
-            (["States.ALL"], "ConcludeInstance")
-        ], name
+        told = [(rule["ErrorEquals"], rule["Next"]) for rule in rules]
+        assert told == [(["States.ALL"], after.get(name, "ConcludeInstance"))], name
+
+
+def test_a_replica_follows_whatever_became_of_the_backup_and_its_failure_undoes_nothing():
+    inner = maps("cell.asl.json")["ProtectInstances"]["ItemProcessor"]["States"]
+    assert inner["SnapshotsPending"]["Default"] == inner["CommitBackup"]["Next"] == "ReplicaDue"
+    assert inner["ReplicaDue"]["Default"] == inner["AbandonReplica"]["Next"] == "ConcludeInstance"
+    (caught,) = inner["ReplicateSnapshots"]["Catch"]
+    assert caught["Assign"] == {"replica_error": "{% $states.errorOutput %}"}
 
 
 def test_a_failed_instance_stops_no_other_and_a_failed_segment_fails_its_backup():
