@@ -305,10 +305,6 @@ def test_a_missing_bundle_is_a_clear_error(tmp_path):
             "    guest: {application_aware: true}\n",
             "b.yaml:7:5: error: not available yet: guest processing",
         ),
-        (
-            "    weekly: {replicas: {days: []}}\n",
-            "b.yaml:7:14: error: not available yet: scheduled replicas",
-        ),
         ("    monthly: {archive: {}}\n", "error: not available yet: scheduled archives"),
         ("daily_report: true\n", "b.yaml:7:1: warning: not available yet: the daily report"),
         (
