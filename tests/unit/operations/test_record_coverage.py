@@ -255,7 +255,28 @@ def test_a_look_at_this_moment_changes_nothing_and_tells_nobody():
     assert standings(found) == {"3": "not selected"}
     assert (world.metrics, world.notifier.notices) == ([], [])
     assert read_head(SUNDAY, world.catalog) is None
-    assert read_known(world.catalog).accounts is None
+    known = read_known(world.catalog)
+    assert (known.accounts or {}).keys() == {ACCOUNT, MEMBER, CLOSED}
+    assert known.instances.keys() == {(MEMBER, REGION)}
+    world.add_instance(9, account=SANDBOX)
+    world.join(MEMBER, SANDBOX)
+    record_coverage(RecordCoverage(live=True), world)
+    assert world.record(SUNDAY).new == ()  # there is no earlier ledger
+    assert standings(read_day(SUNDAY, world.catalog)[1])["9"] == "not selected"
+
+
+def test_the_default_key_is_noted_where_something_is_encrypted():
+    world = Setting(MEMBER)
+    instance_id = world.add_instance(1)
+    world.add_instance(3, account=MEMBER)
+    instance = world.home.machines[instance_id].instance
+    (volume,) = instance.volumes
+    encrypted = volume.model_copy(update={"encrypted": True, "kms_key_arn": "some key"})
+    world.adjust(instance_id, instance=instance.model_copy(update={"volumes": (encrypted,)}))
+    world.record(SUNDAY)
+    keys = read_known(world.catalog).default_keys
+    assert keys[ACCOUNT, REGION] == world.snapshot_copier(ACCOUNT, REGION).default_key()
+    assert keys[MEMBER, REGION] == ""
 
 
 def test_what_was_not_looked_at_in_time_is_told_as_such():

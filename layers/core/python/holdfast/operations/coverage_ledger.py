@@ -53,11 +53,15 @@ class Head(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The last known inventory. ``accounts`` is None when nothing was ever recorded."""
+    """The last known inventory. ``accounts`` is None when nothing was ever recorded.
+
+    ``default_keys`` are the keys that AWS manages for EBS, where something is encrypted.
+    """
 
     accounts: Mapping[str, Account] | None = None
     instances: Mapping[Place, tuple[Instance, ...]] = field(default_factory=dict)
     seen_at: Mapping[Place, datetime] = field(default_factory=dict)
+    default_keys: Mapping[Place, str] = field(default_factory=dict)
 
     def everything(self) -> Iterator[Instance]:
         for place in sorted(self.instances):
@@ -168,6 +172,7 @@ def read_day(name: date | str, catalog: Catalog, account: str = "") -> tuple[Hea
 def write_known(
     accounts: Iterable[Account],
     found: Mapping[Place, Iterable[Instance]],
+    default_keys: Mapping[Place, str],
     before: Known,
     catalog: Catalog,
     now: datetime,
@@ -175,46 +180,48 @@ def write_known(
 ) -> None:
     """Keep what was seen in every account and Region that could be looked at."""
     rows = [account.model_dump(mode="json") for account in accounts]
-    _write("accounts", rows, now, catalog, at)
+    _write("accounts", rows, "", now, catalog, at)
     for (account, region), instances in sorted(found.items()):
         rows = [one.model_dump(mode="json", exclude_defaults=True) for one in instances]
         if rows or before.instances.get((account, region)):
-            _write(f"instances/{account}/{region}", rows, now, catalog, at)
+            key = default_keys.get((account, region), "")
+            _write(f"instances/{account}/{region}", rows, key, now, catalog, at)
 
 
 def _write(
-    group: str, rows: Iterable[Mapping[str, Any]], now: datetime, catalog: Catalog, at: datetime
+    group: str, rows: Iterable[Mapping[str, Any]], key: str, now: datetime, catalog: Catalog, at: datetime
 ) -> None:
     pieces = list(chunks(rows))
     for number, piece in enumerate(pieces):
-        body = {"seen_at": now.isoformat(), "pieces": len(pieces), "rows": piece}
+        body = {"seen_at": now.isoformat(), "pieces": len(pieces), "rows": piece, "default_key": key}
         catalog.write_part(KNOWN, f"{group}/{number:04}", body, at=at)
 
 
 def read_known(catalog: Catalog, account: str = "", region: str = "") -> Known:
     """The last known inventory, or that of one account, or of one of its Regions."""
     accounts: dict[str, Account] | None = None
-    for _, _, row in _rows(catalog, "accounts/"):
+    for _, part in _pieces(catalog, "accounts/"):
         accounts = accounts or {}
-        accounts[row["account"]] = Account.model_validate(row)
-    instances: dict[Place, list[Instance]] = {}
+        accounts |= {row["account"]: Account.model_validate(row) for row in part["rows"]}
+    instances: dict[Place, tuple[Instance, ...]] = {}
     seen_at: dict[Place, datetime] = {}
+    default_keys: dict[Place, str] = {}
     prefix = "/".join(part for part in ("instances", account, region) if part) + "/"
-    for name, seen, row in _rows(catalog, prefix):
-        place = (name.split("/")[1], name.split("/")[2])
-        seen_at[place] = seen
-        instances.setdefault(place, []).append(Instance.model_validate(row))
-    return Known(accounts, {place: tuple(found) for place, found in instances.items()}, seen_at)
+    for group, part in _pieces(catalog, prefix):
+        place = (group.split("/")[1], group.split("/")[2])
+        found = tuple(Instance.model_validate(row) for row in part["rows"])
+        instances[place] = (*instances.get(place, ()), *found)
+        seen_at[place] = datetime.fromisoformat(part["seen_at"])
+        default_keys[place] = part["default_key"]
+    return Known(accounts, instances, seen_at, default_keys)
 
 
-def _rows(catalog: Catalog, prefix: str) -> Iterator[tuple[str, datetime, Mapping[str, Any]]]:
-    """Rows with their group and when it was seen; pieces that a longer list left behind are passed over."""
-    pieces: dict[str, int] = {}
+def _pieces(catalog: Catalog, prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Parts with their group; pieces that a longer list left behind are passed over."""
+    counts: dict[str, int] = {}
     for name, part in catalog.parts(KNOWN, prefix):
         group, _, number = name.rpartition("/")
         if int(number) == 0:
-            pieces[group] = part["pieces"]
-        if int(number) < pieces.get(group, 0):
-            seen = datetime.fromisoformat(part["seen_at"])
-            for row in part["rows"]:
-                yield name, seen, row
+            counts[group] = part["pieces"]
+        if int(number) < counts.get(group, 0):
+            yield group, part

@@ -35,12 +35,18 @@ SLOW: Final = "the account answered too slowly"
 
 @dataclass(slots=True)
 class Inventory:
-    """What was found. ``closed`` says why an account and Region could not be looked at."""
+    """What was found. ``closed`` says why an account and Region could not be looked at.
+
+    ``accounts`` were looked at, out of ``everyone``; ``default_keys`` are the keys that AWS manages for EBS,
+    where something is encrypted.
+    """
 
     accounts: list[Account]
+    everyone: list[Account] = field(default_factory=list)
     found: dict[Place, tuple[Instance, ...]] = field(default_factory=dict)
     closed: dict[Place, str] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
+    default_keys: dict[Place, str] = field(default_factory=dict)
 
     def everything(self, known: Known) -> list[Instance]:
         """Every instance: of what could not be looked at, what was last known of it."""
@@ -56,7 +62,7 @@ def look_around(services: OnDemandServices, known: Known, only: Collection[str] 
     """
     accounts, unread = _accounts(services, known)
     wanted = [one for one in accounts.values() if not only or one.account in only]
-    result = Inventory(wanted, unread=unread)
+    result = Inventory(wanted)
     regions = services.configuration.regions()
     pool = ThreadPoolExecutor(AT_ONCE)
     try:
@@ -69,7 +75,14 @@ def look_around(services: OnDemandServices, known: Known, only: Collection[str] 
         if task.done() and not task.cancelled():
             task.result()  # a defect must not look like an account that is unreachable
     # A task that is late may still write: what counts is what is there now.
-    late = Inventory(wanted, dict(result.found), dict(result.closed), unread)
+    late = Inventory(
+        wanted,
+        list(accounts.values()),
+        dict(result.found),
+        dict(result.closed),
+        unread,
+        dict(result.default_keys),
+    )
     for one in wanted:
         for region in regions:
             if (one.account, region) not in late.found:
@@ -119,19 +132,29 @@ def _look_at(account: Account, regions: Iterable[str], services: OnDemandService
         elif services.clock.now() - began > PATIENCE:
             result.closed[place] = SLOW
         else:
-            looked = _instances(place, names, services)
-            if isinstance(looked, str):
-                result.closed[place] = looked
-            else:
-                result.found[place] = looked
+            _look_into(place, names, services, result)
 
 
-def _instances(place: Place, names: Iterable[str], services: OnDemandServices) -> tuple[Instance, ...] | str:
+def _look_into(place: Place, names: Iterable[str], services: OnDemandServices, result: Inventory) -> None:
     """What the first access that works finds; why none does."""
     reasons: list[str] = []
     for name in names:
         try:
-            return tuple(services.spoke_in(*place, name).inventory())
+            found = tuple(services.spoke_in(*place, name).inventory())
         except HoldfastError as error:
             reasons.append(f"{error.code}: {error.message}")
-    return reasons[0] if reasons else "no role leads into the account"
+            continue
+        if any(volume.encrypted for one in found for volume in one.volumes):
+            result.default_keys[place] = _default_key(place, name, services)
+        result.found[place] = found
+        return
+    result.closed[place] = reasons[0] if reasons else "no role leads into the account"
+
+
+def _default_key(place: Place, name: str, services: OnDemandServices) -> str:
+    """The key that AWS manages for EBS there; empty when it may not be asked for, which hides no instance."""
+    try:
+        return services.snapshot_copier(*place, name).default_key()
+    except HoldfastError as error:
+        log.warning("the default key of %s in %s is not known: %s", *place, error)
+        return ""

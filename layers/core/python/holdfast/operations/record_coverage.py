@@ -98,9 +98,11 @@ def _made(
     seen = look_around(services, known, only)
     head = newest_head(on, catalog)
     before: dict[str, Judged] = {}
+    accounts: set[str] | None = None
     if head is not None:
         _, earlier = read_day(head.on, catalog)
         before = {line.instance_id: Judged(line.standing, line.reason) for line in earlier.lines}
+        accounts = {each.account for each in earlier.accounts}
         zone = ZoneInfo(configuration.service_time_zone)
         start = min(start, instant(head.on + _DAY, 0, zone))
     sessions = read_sessions(services, start, end)
@@ -122,12 +124,11 @@ def _made(
         seen.accounts,
         judge=record.standing_of,
         unreachable=seen.closed,
-        known=known.accounts,
+        known=accounts,
         unread=seen.unread,
     )
-    if not only:
-        at = dated(configuration, now)
-        write_known(seen.accounts, seen.found, known, catalog, now, at)
+    at = dated(configuration, now)
+    write_known(seen.everyone, seen.found, seen.default_keys, known, catalog, now, at)
     return made
 
 
