@@ -17,6 +17,7 @@ from infra.constructs.observability import (
     deploy_dead_man,
     deploy_overdue,
     deploy_retention,
+    deploy_sla_missed,
 )
 from infra.constructs.operators import deploy_operator_policies
 from infra.constructs.schedules import deploy_schedules
@@ -37,7 +38,14 @@ class HubStack(cdk.Stack):
         schedules = deploy_schedules(self, configuration, site)
         alarms = [
             alarm
-            for deploy in (deploy_dead_man, deploy_alarms, deploy_overdue, deploy_coverage, deploy_retention)
+            for deploy in (
+                deploy_dead_man,
+                deploy_alarms,
+                deploy_overdue,
+                deploy_coverage,
+                deploy_retention,
+                deploy_sla_missed,
+            )
             for alarm in deploy(self, site, topic)
         ]
         deploy_dashboard(self, site, alarms)

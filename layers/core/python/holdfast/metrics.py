@@ -15,7 +15,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
 DIMENSION = "Policy"
-UNITS = {"Bytes": MetricUnit.Bytes, "Seconds": MetricUnit.Seconds}
+UNITS = {"Bytes": MetricUnit.Bytes, "Seconds": MetricUnit.Seconds, "Percent": MetricUnit.Percent}
 
 
 def publish(
