@@ -12,14 +12,16 @@ from typing import Protocol
 
 from holdfast.errors import HoldfastError
 from holdfast.model.configuration import AnyPolicy, Policy
-from holdfast.model.restore_point import Kind
+from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.model.session import State
+from holdfast.operations.retention_in_force import policy_in_force
 from holdfast.operations.services import OnDemandServices
-from holdfast.operations.snapshot_retention import Chain, Retained, find_sets, points_in_use, retain
+from holdfast.operations.snapshot_retention import Chain, Retained, Sets, find_sets, points_in_use, retain
 from holdfast.operations.steps import problem_of
+from holdfast.planning.confirmation import agreed
 from holdfast.planning.protection import rule_of
 from holdfast.planning.replication import mapping
-from holdfast.planning.retention import judge
+from holdfast.planning.retention import Verdict, judge
 from holdfast.ports import Spoke
 
 log = logging.getLogger(__name__)
@@ -40,15 +42,20 @@ class Subject(Protocol):
     def instance_name(self) -> str: ...
 
 
-def retain_replicas(
-    policy: AnyPolicy, subject: Subject, services: OnDemandServices, *, protected: bool = True
-) -> Retained:
+def retain_replicas(policy: AnyPolicy, subject: Subject, services: OnDemandServices) -> Retained:
     """Judge the replicas that ``policy`` made of an instance, place by place, and carry the verdicts out.
 
-    ``protected``: the policy still processes the instance. A place that nobody can enter is told, and does
-    not keep the others.
+    A retention that nobody has confirmed removes nothing that the one before keeps. A place that nobody can
+    enter is told, and does not keep the others.
     """
-    rule = rule_of(services.configuration, policy, Kind.REPLICA, subject.region)
+    force = policy_in_force(policy, Kind.REPLICA, subject.region, services)
+    rules = force.rules(rule_of(services.configuration, policy, Kind.REPLICA, subject.region))
+
+    def judged(points: list[RestorePoint], sets: Sets) -> tuple[Verdict, ...]:
+        now = services.clock.now()
+        pinned = points_in_use(sets, now)
+        return agreed([judge(points, rule, now, pinned=pinned) for rule in rules])[0]
+
     done = Retained()
     for account, region in sorted(set(_places(policy, subject, services))):
         chain = Chain(
@@ -62,19 +69,7 @@ def retain_replicas(
         )
         try:
             spoke = spoke_of_replicas(policy, account, region, services)
-            part = retain(
-                chain,
-                find_sets(chain, spoke, services),
-                lambda points, sets: judge(
-                    points,
-                    rule,
-                    services.clock.now(),
-                    pinned=points_in_use(sets, services.clock.now()),
-                    protected=protected,
-                ),
-                spoke,
-                services,
-            )
+            part = retain(chain, find_sets(chain, spoke, services), judged, spoke, services)
         except HoldfastError as error:
             log.warning("%s: replicas in %s, %s stay: %s", subject.instance_id, account, region, error)
             done.problems.append(problem_of(error, resource=account, severity=State.WARNING))

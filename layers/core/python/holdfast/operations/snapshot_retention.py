@@ -193,15 +193,26 @@ def _sorted(
     remains: Sets = {}
     surplus: list[list[VolumeSnapshot]] = []
     for point_id, snapshots in sorted(sets.items()):
-        found = [(point, made) for made in by_call(snapshots) if (point := _read(made, chain, services))]
+        known = recorded[point_id].snapshot_ids if point_id in recorded else None
+        calls = _calls(snapshots, known, chain)
+        found = [(point, made) for made in calls if (point := _read(made, chain, services))]
         if not found:
             remains[point_id] = snapshots
             continue
-        known = recorded[point_id].snapshot_ids if point_id in recorded else None
         point, sets[point_id] = next((one for one in found if one[0].snapshot_ids == known), found[0])
         whole.append(point)
-        surplus += [made for made in by_call(snapshots) if made != sets[point_id]]
+        surplus += [made for made in calls if made != sets[point_id]]
     return whole, remains, surplus
+
+
+def _calls(
+    snapshots: list[VolumeSnapshot], known: Mapping[str, str] | None, chain: Chain
+) -> list[list[VolumeSnapshot]]:
+    """The snapshots by the call that made them; copies, each made by its own, by what the catalog knows."""
+    recorded = [one for one in snapshots if one.snapshot_id in set((known or {}).values())]
+    if chain.kind is not Kind.REPLICA or not recorded:
+        return by_call(snapshots)
+    return [recorded, *([one] for one in snapshots if one not in recorded)]
 
 
 def _read(made: list[VolumeSnapshot], chain: Chain, services: Services) -> RestorePoint | None:
