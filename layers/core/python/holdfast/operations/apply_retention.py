@@ -13,6 +13,7 @@ from holdfast.model.configuration import AnyPolicy, SlaPolicy
 from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.operations.conclude_instance import read_outcome, with_problems, write_outcome
 from holdfast.operations.replica_retention import retain_replicas
+from holdfast.operations.retention_in_force import policy_in_force
 from holdfast.operations.services import OnDemandServices, Services
 from holdfast.operations.snapshot_retention import (
     Chain,
@@ -26,7 +27,6 @@ from holdfast.operations.steps import InstanceStep, find_policy
 from holdfast.planning.confirmation import agreed
 from holdfast.planning.protection import keeps_base, repository_for, rule_of
 from holdfast.planning.retention import Verdict, judge
-
 
 HELD = "held/"
 """Prefix of the parts that name points which only a retention removes that nobody has confirmed."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from holdfast.errors import HoldfastError, NotFoundError
 from holdfast.model.session import Problem, Session, State, worst
+from holdfast.operations.retention_in_force import shortened
 from holdfast.operations.retention_pass import Pass, PlaceDone
 from holdfast.operations.services import Services
 from holdfast.operations.steps import StateError
@@ -58,7 +59,7 @@ def conclude_retention(request: ConcludeRetention, services: Services) -> dict[s
         *_broken(request),
         *(_no_word(place) for place in _planned(request, services) if place not in places),
         *(problem for each in done for problem in each.problems),
-        *(_waits(name, count) for name, count in sorted(held.items())),
+        *(shortened(name, count) for name, count in sorted(held.items())),
         *(_unowned(name, count) for name, count in sorted(backups.unowned.items())),
     ]
     counts = {
@@ -101,18 +102,6 @@ def _no_word(place: tuple[str, str]) -> Problem:
         message=f"What happened in account {place[0]} in {place[1]} is not known.",
         resource=place[0],
         remedy="Look at the execution of the retention machine in Step Functions.",
-        severity=State.WARNING,
-    )
-
-
-def _waits(policy: str, count: int) -> Problem:
-    """A retention that was shortened, as `holdfast policy confirm` wants to hear of it."""
-    what, option = (f"policy {policy}", f"'{policy}'") if policy else ("obsolete snapshots", "--obsolete")
-    return Problem(
-        code="RetentionShortened",
-        message=f"Retention was shortened for {what}: {count} restore points would go.",
-        resource=policy or "obsolete_snapshots",
-        remedy=f"`holdfast policy confirm {option}` applies it; until then the longer one goes on.",
         severity=State.WARNING,
     )
 

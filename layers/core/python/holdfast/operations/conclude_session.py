@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from holdfast.errors import HoldfastError
 from holdfast.model.configuration import AnyPolicy, SlaPolicy
 from holdfast.model.session import Outcome, Problem, Session, State, worst
+from holdfast.operations.apply_retention import HELD
 from holdfast.operations.discover_instances import PASSING
 from holdfast.operations.report import (
     ascii_subject,
@@ -25,6 +26,7 @@ from holdfast.operations.report import (
     render_text,
     subject,
 )
+from holdfast.operations.retention_in_force import shortened
 from holdfast.operations.services import Services
 from holdfast.operations.steps import SCOPE, StateError, Step, find_policy, outcome_part, problem_of
 from holdfast.operations.stop_marks import STOP
@@ -180,7 +182,7 @@ def _judged(
                 severity=State.WARNING,
             )
         )
-    problems += _not_found(policy, outcomes)
+    problems += [*_not_found(policy, outcomes), *_shortened(request, services)]
     if not outcomes and not problems and not request.manual:
         problems.append(_nothing(policy, scope))
     if len(problems) > MOST_PROBLEMS:
@@ -242,6 +244,13 @@ def _not_found(policy: AnyPolicy, outcomes: Iterable[Outcome]) -> Iterator[Probl
             remedy="Correct its id or the Regions of the policy, or take it out of the policy.",
             severity=State.WARNING,
         )
+
+
+def _shortened(request: ConcludeSession, services: Services) -> Iterator[Problem]:
+    """Restore points that stay because nobody has confirmed the retention that removes them."""
+    held = sum(len(body["points"]) for _, body in services.catalog.parts(request.session_id, HELD))
+    if held:
+        yield shortened(request.policy, held)
 
 
 def _stopped(stop: Mapping[str, Any], policy: str, outcomes: Iterable[Outcome]) -> Problem:

@@ -1,5 +1,8 @@
 """Image-level backups whose time is over leave their repository, in two steps a day apart.
 
+The policy under which an instance stands judges all its backups that are in its repository; others are judged
+by the policy that made them. Backups of a policy that is gone are kept until somebody removes them by hand.
+
 A run judges every restore point anew and notes what has expired; only what a note of at least a day ago names
 and this run judges expired again is deleted. What a person wants gone (`remove_points`) counts as expired. A
 repository that cannot be judged as a whole is left as it is.
@@ -8,17 +11,23 @@ repository that cannot be judged as a whole is left as it is.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from holdfast.errors import DamagedError, HoldfastError, NotFoundError, PermanentError
+from holdfast.model.configuration import AnyPolicy
 from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.operations.remove_points import forget_note, noted
+from holdfast.operations.retention_in_force import InForce, policy_in_force
+from holdfast.operations.retention_pass import all_owners
 from holdfast.operations.services import Services
-from holdfast.planning.protection import rule_of
+from holdfast.planning.confirmation import agreed
+from holdfast.planning.protection import repository_for, rule_of
 from holdfast.planning.retention import Verdict, judge
 from holdfast.repository.layout import PointName
 from holdfast.repository.manifest import restore_point
@@ -41,13 +50,15 @@ class ExpireBackups(BaseModel):
 
 def expire_backups(request: ExpireBackups, services: Services) -> dict[str, Any]:
     """One retention run. Raises PermanentError when a repository could not be judged; the others are done."""
-    done = {"judged": 0, "expired": 0, "noted": 0, "removed": 0}
+    done: dict[str, Any] = {"judged": 0, "expired": 0, "noted": 0, "removed": 0, "held": {}, "unowned": {}}
     failed: list[str] = []
     for configured in services.configuration.repositories:
         if request.repository in ("", configured.name):
             try:
-                for key, count in _expire(configured.name, request, services).items():
-                    done[key] += count
+                counts, judged = _expire(configured.name, request, services)
+                done |= {key: done[key] + count for key, count in counts.items()}
+                done["held"] = dict(judged.held + Counter(done["held"]))
+                done["unowned"] = dict(judged.unowned + Counter(done["unowned"]))
             except HoldfastError as error:
                 log.error("repository %s: %s", configured.name, error)
                 failed.append(f"{configured.name}: {error}")
@@ -60,29 +71,29 @@ def expire_backups(request: ExpireBackups, services: Services) -> dict[str, Any]
     return done
 
 
-def _expire(name: str, request: ExpireBackups, services: Services) -> dict[str, int]:
+def _expire(name: str, request: ExpireBackups, services: Services) -> tuple[dict[str, int], _Judged]:
     try:
         repository = services.repository(name)
     except NotFoundError:
-        return {}  # Nothing was ever backed up there.
+        return {}, _Judged()  # Nothing was ever backed up there.
     points = _points(name, repository, services)
-    verdicts = _verdicts(points, services)
+    judged = _judge(name, points, services)
     wanted_gone = set(noted(name, services))
-    expired = {name_of(point): point for point, one in verdicts if one.remove}
+    expired = {name_of(point): point for point, one in judged.verdicts if one.remove}
     expired |= {name_of(point): point for point in points if name_of(point) in wanted_gone}
-    for point, verdict in verdicts:
+    for point, verdict in judged.verdicts:
         if verdict.remove:
             log.info("%s of %s expired: %s", point.point_id, point.instance_id, verdict.reason)
-    counts = {"judged": len(verdicts), "expired": len(expired)}
+    counts = {"judged": len(judged.verdicts), "expired": len(expired)}
     if request.dry_run:
-        return counts
+        return counts, judged
     cycle = repository.expire_points(
         expired, services.clock.now(), ids=services.ids, installation=services.settings.installation
     )
     for gone in cycle.deleted:
         _forget(expired[gone], services)
         forget_note(expired[gone], services)
-    return {**counts, "noted": len(cycle.marked), "removed": len(cycle.deleted)}
+    return {**counts, "noted": len(cycle.marked), "removed": len(cycle.deleted)}, judged
 
 
 def name_of(point: RestorePoint) -> PointName:
@@ -131,18 +142,49 @@ def _recovered(one: PointName, name: str, repository: Repository, services: Serv
     return found
 
 
-def _verdicts(points: Iterable[RestorePoint], services: Services) -> list[tuple[RestorePoint, Verdict]]:
-    """Verdicts chain by chain. Points of a policy that is gone from the configuration are not judged."""
-    now = services.clock.now()
-    verdicts: list[tuple[RestorePoint, Verdict]] = []
+@dataclass(slots=True)
+class _Judged:
+    """Verdicts on a repository. ``held``, by policy: points that only an unconfirmed retention removes;
+    ``unowned``, by the name of their policy: points that nobody judges.
+    """
+
+    verdicts: list[tuple[RestorePoint, Verdict]] = field(default_factory=list)
+    force: dict[tuple[str, str], InForce] = field(default_factory=dict)
+    held: Counter[str] = field(default_factory=Counter)
+    unowned: Counter[str] = field(default_factory=Counter)
+
+
+def _judge(name: str, points: Iterable[RestorePoint], services: Services) -> _Judged:
+    """Verdicts chain by chain, each by the policy that judges it now."""
+    found = _Judged()
+    owners = all_owners(services.catalog)
     ordered = sorted(points, key=lambda point: (point.instance_id, point.policy))
-    for (_, name), chain in groupby(ordered, key=lambda point: (point.instance_id, point.policy)):
-        policy = services.configuration.policy(name)
-        if policy is None:
+    for instance_id, listed in groupby(ordered, key=lambda point: point.instance_id):
+        of_instance = list(listed)
+        owner = services.configuration.policy(owners.get(instance_id, ""))
+        region = of_instance[0].region
+        if owner is not None and repository_for(services.configuration, owner, region) == name:
+            _judge_chain(of_instance, owner, found, services)
             continue
-        members = {point.point_id: point for point in chain}
-        region = next(iter(members.values())).region
-        rule = rule_of(services.configuration, policy, Kind.BACKUP, region)
-        judged = judge(members.values(), rule, now)
-        verdicts += [(members[verdict.point_id], verdict) for verdict in judged]
-    return verdicts
+        for maker, chain in groupby(of_instance, key=lambda point: point.policy):
+            policy = services.configuration.policy(maker)
+            if policy is None:
+                found.unowned[maker] += len(list(chain))
+            else:
+                _judge_chain(chain, policy, found, services)
+    return found
+
+
+def _judge_chain(
+    chain: Iterable[RestorePoint], policy: AnyPolicy, found: _Judged, services: Services
+) -> None:
+    members = {point.point_id: point for point in chain}
+    region, now = next(iter(members.values())).region, services.clock.now()
+    key = (policy.name, region)
+    if key not in found.force:
+        found.force[key] = policy_in_force(policy, Kind.BACKUP, region, services)
+    rules = found.force[key].rules(rule_of(services.configuration, policy, Kind.BACKUP, region))
+    verdicts, spared = agreed([judge(members.values(), rule, now) for rule in rules])
+    found.verdicts += [(members[verdict.point_id], verdict) for verdict in verdicts]
+    if spared:
+        found.held[policy.name] += len(spared)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from holdfast.model.configuration import AnyPolicy
 from holdfast.model.restore_point import Kind
+from holdfast.model.session import Problem, State
 from holdfast.operations.services import Services
 from holdfast.planning.confirmation import (
     Retention,
@@ -84,6 +85,18 @@ def confirm(part: str, wanted: Retention, by: str, at: datetime, catalog: Catalo
     """Let exactly ``wanted`` be in force from now on: a configuration that says less has to wait again."""
     wanted = wanted_after(_held(catalog.read_part(IN_FORCE, part)), wanted)
     _write(part, (wanted,), {"confirmed_by": by, "confirmed_at": at.isoformat()}, catalog)
+
+
+def shortened(policy: str, count: int) -> Problem:
+    """What a person hears of a retention that waits; ``policy`` empty: that of obsolete snapshots."""
+    what, option = (f"policy {policy}", f"'{policy}'") if policy else ("obsolete snapshots", "--obsolete")
+    return Problem(
+        code="RetentionShortened",
+        message=f"Retention was shortened for {what}: {count} restore points would go.",
+        resource=policy or "obsolete_snapshots",
+        remedy=f"`holdfast policy confirm {option}` applies it; until then the longer one goes on.",
+        severity=State.WARNING,
+    )
 
 
 def _noted(part: str, wanted: Retention, first: tuple[Retention, ...], services: Services) -> InForce:
