@@ -7,7 +7,7 @@ Event: {"instance_id": "i-0123456789abcdef0", "scope": "everything", "points":
 Response: {"removed": [...], "noted": [...], "kept": [...], "left": {"<point>": "why it stays"}, "more": []};
 call again with what is in `more`.
 Touches: sts:AssumeRole, ec2:DescribeSnapshots, CreateTags, DeleteTags, DeleteSnapshot under the spoke role;
-s3:GetObject, ListBucket (repositories), PutObject, DeleteObject (their candidates), kms:Decrypt (their keys);
+s3:GetObject, ListBucket (repositories), PutObject (their candidates), kms:Decrypt (their keys);
 dynamodb:GetItem, Query, PutItem, DeleteItem (table).
 Retry: harmless; what is gone counts as removed.
 """

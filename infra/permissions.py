@@ -208,14 +208,14 @@ def repository_expire(site: Site) -> tuple[Statement, ...]:
 
 
 def repository_mark(site: Site) -> tuple[Statement, ...]:
-    """Read repositories and note candidates; nothing but an unreadable note can be deleted."""
+    """Read repositories and note candidates; nothing can be deleted."""
     candidates = [
         f"{site.bucket_arn(repository.bucket)}/{repository.prefix}/candidates/*"
         for repository in site.configuration.repositories
     ]
     if not candidates:
         return ()
-    changes = allow("MarkPoints", "s3:PutObject DeleteObject", *candidates, because=_OBJECTS)
+    changes = allow("MarkPoints", "s3:PutObject", *candidates, because=_OBJECTS)
     return (*repository_read(site), changes)
 
 

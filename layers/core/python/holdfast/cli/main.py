@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from holdfast import __version__
-from holdfast.cli import config, points, policy, repository, restore, session, simulate, snapshot
+from holdfast.cli import config, points, policy, removal, repository, restore, session, simulate, snapshot
 from holdfast.cli.context import CommandContext
 from holdfast.cli.output import Format, check_query, printable
 from holdfast.errors import HoldfastError, NotFoundError
@@ -29,6 +29,7 @@ app.add_typer(policy.app, name="policy", help="Start, stop, switch and edit poli
 app.add_typer(session.app, name="session", help="What ran, and how it ended.")
 app.add_typer(points.app, name="points", help="Restore points.")
 app.add_typer(restore.app, name="restore", help="Restore a volume, an instance, or a disk image.")
+app.add_typer(removal.app, name="data", help="Remove restore points of instances by hand.")
 app.add_typer(repository.app, name="repository", help="Check a repository, rebuild the catalog, change keys.")
 app.add_typer(simulate.app, name="simulate", help="A simulated AWS in a directory.")
 app.command("snapshot")(snapshot.snapshot)

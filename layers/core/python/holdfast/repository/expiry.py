@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from holdfast.errors import ConflictError, DamagedError, NotFoundError
+from holdfast.errors import ConflictError, DamagedError
 from holdfast.model.ids import parse_stamp, stamp
 from holdfast.ports import IdSource
 from holdfast.repository.envelope import seal_envelope
@@ -73,15 +73,14 @@ def expire_points(
 def mark_points(
     repository: Repository, names: Iterable[PointName], now: datetime, *, ids: IdSource, installation: str
 ) -> None:
-    """Mark points that are not marked yet, and touch no other mark: the first step alone.
+    """Mark points that have no mark, and delete nothing: the first step alone.
 
-    Raises ConflictError when ``installation`` does not own the repository.
+    A mark that cannot be read is left to the next cycle. Raises ConflictError when ``installation`` does not
+    own the repository.
     """
     require_owner(repository.store, repository.id, installation)
     for name in names:
-        marked_at = _marked_at(repository, name.candidate_key)
-        if marked_at is None or marked_at > now:
-            _mark(repository, name, now, ids)
+        _put_mark(repository, name, now, ids)
 
 
 def _marks(repository: Repository) -> dict[PointName, datetime | None]:
@@ -98,18 +97,22 @@ def _marked_at(repository: Repository, key: str) -> datetime | None:
     try:
         document = repository.open_document(ObjectKind.CANDIDATE, key)
         return parse_stamp(document["marked_at"])
-    except (DamagedError, NotFoundError, KeyError, TypeError, ValueError):
+    except (DamagedError, KeyError, TypeError, ValueError):
         return None
 
 
 def _mark(repository: Repository, name: PointName, now: datetime, ids: IdSource) -> None:
     """Put the candidate in place of one that cannot be read or is dated in the future."""
+    repository.store.delete(name.candidate_key)
+    _put_mark(repository, name, now, ids)
+
+
+def _put_mark(repository: Repository, name: PointName, now: datetime, ids: IdSource) -> None:
     key = name.candidate_key
     content = seal_envelope(
         repository.keys, ObjectKind.CANDIDATE, key, {"marked_at": stamp(now), "point": name.key}, ids
     )
-    repository.store.delete(key)
     try:
         repository.store.put_new(key, content)
     except ConflictError:
-        return  # another cycle marked it at the same time
+        return  # it is marked already
