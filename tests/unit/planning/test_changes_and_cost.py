@@ -9,7 +9,7 @@ from xml.dom import minidom
 
 import pytest
 
-from holdfast.model.configuration import Account, Configuration
+from holdfast.model.configuration import Account, Configuration, Role
 from holdfast.model.inventory import AttachedVolume, Instance
 from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.planning.changes import compare
@@ -116,6 +116,47 @@ def test_points_of_an_instance_that_is_gone_are_judged_without_an_owner():
     after = configuration(BACKED, obsolete_snapshots={"mode": "after", "days": 30})
     found = compare(configuration(BACKED), after, [], [], aged, NOW)
     assert len(found.removed) == 1
+
+
+def replicating(**target: object) -> Configuration:
+    daily = DAILY | {"replicas": {"hours": [7], "keep": 2}}
+    mapped = [{"source_region": REGION, "region": "eu-west-1"} | target] if target else []
+    other = {"name": "far", "arn": "arn:aws:iam::999999999999:role/HoldfastBackup"}
+    made = configuration(BACKED | {"daily": daily, "replication": mapped})
+    return made.model_copy(update={"roles": (*made.roles, Role.model_validate(other))})
+
+
+def test_replicas_that_cannot_be_made_are_named_with_reason_and_remedy():
+    key, default = "arn:aws:kms:us-east-1:444455556666:key/own", "arn:aws:kms:us-east-1:444455556666:key/aws"
+    (volume,) = instance().volumes
+    encrypted = volume.model_copy(update={"encrypted": True, "kms_key_arn": default})
+    mine = instance(volumes=(encrypted,))
+
+    def refused(after: Configuration) -> list[str]:
+        keys = {(OWN.account, REGION): default}
+        return [
+            each.reason
+            for each in compare(configuration(), after, [mine], [OWN], [], NOW, default_keys=keys).refused
+        ]
+
+    assert refused(replicating()) == [f"{REGION} has no replication target"]
+    assert refused(replicating(role="far", key_arn=key)) == [
+        f"{volume.volume_id} is encrypted with the default key, which cannot be shared"
+    ]
+    assert refused(replicating(key_arn=key)) == []
+    assert refused(configuration(BACKED)) == []
+
+
+def test_requests_and_what_the_first_backups_read_are_counted():
+    found = change(configuration(), configuration(BACKED))
+    blocks = 60 * 2048  # 60 of 100 GiB
+    assert found.first == {(OWN.account, REGION): pytest.approx(blocks)}
+    assert found.after.at_once == {(OWN.account, REGION): pytest.approx(blocks * 0.03)}
+    assert found.after.requests["ebs:GetSnapshotBlock"] == pytest.approx(30 * blocks * 0.03, rel=0.01)
+    assert (found.before.instances, found.after.instances, found.before.requests) == (0, 1, {})
+    assert change(configuration(BACKED), configuration(BACKED)).first == {}
+    elsewhere = configuration(BACKED | {"repository": "another"})
+    assert change(configuration(BACKED), elsewhere).first != {}  # a new repository begins with a full
 
 
 SLA = BASIS | {"sla_template": "t", "storage_template": "s"}

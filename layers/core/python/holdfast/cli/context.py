@@ -164,9 +164,12 @@ class CommandContext:
             self.world.once("bundle", lambda: json.loads(dump_bundle(self.configuration)))
         return Services(self.world)
 
-    def emit(self, result: Any) -> None:
-        """Print the result on standard output."""
-        typer.echo(render(result, self._output, self._query))
+    def emit(self, result: Any, shown: Callable[[Format], str] | None = None) -> None:
+        """Print the result on standard output; ``shown`` is how a person reads it as table or text."""
+        if shown is not None and not self._query and self._output in (Format.TABLE, Format.TEXT):
+            typer.echo(shown(self._output))
+        else:
+            typer.echo(render(result, self._output, self._query))
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Go on only when a person says so. Raises ConfigurationError; BadParameter when nobody is there."""

@@ -12,7 +12,20 @@ from typing import Annotated
 import typer
 
 from holdfast import __version__
-from holdfast.cli import config, points, policy, removal, repository, restore, session, simulate, snapshot
+from holdfast.cli import (
+    config,
+    coverage,
+    explain,
+    plan,
+    points,
+    policy,
+    removal,
+    repository,
+    restore,
+    session,
+    simulate,
+    snapshot,
+)
 from holdfast.cli.context import CommandContext
 from holdfast.cli.output import Format, check_query, printable
 from holdfast.errors import HoldfastError, NotFoundError
@@ -33,6 +46,10 @@ app.add_typer(removal.app, name="data", help="Remove restore points of instances
 app.add_typer(repository.app, name="repository", help="Check a repository, rebuild the catalog, change keys.")
 app.add_typer(simulate.app, name="simulate", help="A simulated AWS in a directory.")
 app.command("snapshot")(snapshot.snapshot)
+app.command("coverage")(coverage.coverage)
+app.command("explain")(explain.explain)
+policy.app.command("plan")(plan.plan)
+policy.app.command("cost")(plan.cost)
 
 _VALUED = {"--profile", "--region", "--output", "--query", "--simulate", "--config", "--installation"}
 _SWITCHES = {"--verbose", "--debug", "--quiet", "--no-cli-pager"}

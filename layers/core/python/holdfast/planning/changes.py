@@ -7,19 +7,23 @@ removes anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from holdfast.model.blocks import BLOCK_SIZE
 from holdfast.model.configuration import AnyPolicy, Configuration, SlaPolicy
 from holdfast.model.inventory import Instance
 from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.model.scope import Account
-from holdfast.planning.cost import USUAL, Assumptions, Load, estimate, load
+from holdfast.planning.cost import USUAL, Assumptions, Load, estimate, load, requests_of, used_bytes
 from holdfast.planning.ownership import owner_of
-from holdfast.planning.protection import keeps_base, rule_of
+from holdfast.planning.protection import keeps_base, repository_for, rule_of
+from holdfast.planning.replication import Refusal, plan_copy
 from holdfast.planning.retention import Verdict, chains, judge, judge_obsolete
+from holdfast.planning.selection import Target
 
 _NATIVE = (Kind.SNAPSHOT, Kind.REPLICA)
 
@@ -48,19 +52,51 @@ class Doomed:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """What one configuration takes: USD and requests a month, and blocks by account and Region.
+
+    ``at_once`` are blocks that one backup of everything reads, once each instance has a first one;
+    ``instances`` counts those that a policy protects.
+    """
+
+    instances: int = 0
+    cost: float = 0.0
+    requests: Mapping[str, int] = field(default_factory=dict)
+    at_once: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An instance of which the new configuration wants a replica that cannot be made."""
+
+    instance_id: str
+    account: str
+    region: str
+    policy: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
-    """The consequences of a new configuration. Costs are in USD a month.
+    """The consequences of a new configuration.
 
     ``policy`` of a point that is removed is the one whose retention does it; empty: that of obsolete
-    snapshots. ``counted`` is the number of instances that the new configuration protects.
+    snapshots. ``first`` are blocks that the first backups read of instances whose repository is new to
+    them, by account and Region.
     """
 
     moved: tuple[Moved, ...]
     removed: tuple[Doomed, ...]
-    cost_delta: float
-    cost_before: float = 0.0
-    cost_after: float = 0.0
-    counted: int = 0
+    before: Totals
+    after: Totals
+    first: Mapping[tuple[str, str], float]
+    refused: tuple[Refused, ...] = ()
+
+    @property
+    def cost_delta(self) -> float:
+        """USD a month."""
+        return self.after.cost - self.before.cost
 
     @property
     def gained(self) -> tuple[Moved, ...]:
@@ -139,24 +175,54 @@ def _gone(
     }
 
 
-class _Costs:
-    """What instances cost under one configuration; what they share is computed once."""
+class _Sums:
+    """Adds up what instances take under one configuration; what they share is computed once."""
 
     def __init__(self, configuration: Configuration, now: datetime, assumed: Assumptions) -> None:
         self._configuration = configuration
         self._now = now
         self._assumed = assumed
         self._loads: dict[tuple[str, str], Load] = {}
+        self._instances = 0
+        self._cost = 0.0
+        self._requests: Counter[str] = Counter()
+        self._at_once: dict[tuple[str, str], float] = {}
 
-    def of(self, owner: AnyPolicy | None, instance: Instance) -> float:
-        if owner is None:
-            return 0.0
-        key = (owner.name, instance.region)
+    def load(self, owner: AnyPolicy, region: str) -> Load:
+        key = (owner.name, region)
         if key not in self._loads:
-            self._loads[key] = load(self._configuration, owner, instance.region, self._now, self._assumed)
-        return estimate(
-            self._configuration, owner, instance, self._now, self._assumed, known=self._loads[key]
-        ).total
+            self._loads[key] = load(self._configuration, owner, region, self._now, self._assumed)
+        return self._loads[key]
+
+    def add(self, owner: AnyPolicy | None, instance: Instance) -> None:
+        if owner is None:
+            return
+        known, place = self.load(owner, instance.region), (instance.account, instance.region)
+        found = estimate(self._configuration, owner, instance, self._now, self._assumed, known=known)
+        self._instances += 1
+        self._cost += found.total
+        self._requests.update(requests_of(known, instance, self._assumed))
+        blocks = used_bytes(instance, self._assumed) / BLOCK_SIZE
+        self._at_once[place] = self._at_once.get(place, 0.0) + known.moved_at_once * blocks
+
+    @property
+    def totals(self) -> Totals:
+        return Totals(self._instances, self._cost, dict(self._requests), self._at_once)
+
+
+def _repository(configuration: Configuration, owner: AnyPolicy | None, region: str) -> str:
+    return repository_for(configuration, owner, region) if owner else ""
+
+
+def _refusal(
+    configuration: Configuration, owner: AnyPolicy, instance: Instance, default_key: str
+) -> Iterator[Refused]:
+    """Why an instance cannot be replicated as its policy wants, if that is so."""
+    keys = frozenset([default_key] if default_key else [])
+    found = plan_copy(configuration, owner, instance, Target(instance.account, ""), keys)
+    if isinstance(found, Refusal):
+        where = (instance.instance_id, instance.account, instance.region)
+        yield Refused(*where, owner.name, found.reason, found.remedy)
 
 
 def compare(
@@ -167,10 +233,12 @@ def compare(
     points: Iterable[RestorePoint],
     now: datetime,
     assumed: Assumptions = USUAL,
+    default_keys: Mapping[tuple[str, str], str] | None = None,
 ) -> Change:
     """What deploying ``after`` in place of ``before`` would do to this inventory and these restore points.
 
     Points of instances that are not in the inventory are judged as those of instances without a policy.
+    ``default_keys`` are the keys that AWS manages for EBS, by account and Region.
     """
     places = {each.account: each for each in accounts}
     of_instance: dict[str, list[RestorePoint]] = {}
@@ -178,21 +246,28 @@ def compare(
         of_instance.setdefault(point.instance_id, []).append(point)
     moved: list[Moved] = []
     removed: list[Doomed] = []
-    costs = [_Costs(before, now, assumed), _Costs(after, now, assumed)]
-    total, counted = [0.0, 0.0], 0
+    refused: list[Refused] = []
+    sums = (_Sums(before, now, assumed), _Sums(after, now, assumed))
+    first: dict[tuple[str, str], float] = {}
     known: dict[str, tuple[AnyPolicy | None, AnyPolicy | None, str]] = {}
     for instance in sorted(instances, key=lambda each: (each.account, each.region, each.instance_id)):
-        place = places.get(instance.account, Account(account=instance.account))
+        place, where = (
+            places.get(instance.account, Account(account=instance.account)),
+            (instance.account, instance.region),
+        )
         old, new = owner_of(before, instance, place), owner_of(after, instance, place)
         known[instance.instance_id] = (old, new, instance.region)
-        total = [
-            sums + cost.of(owner, instance)
-            for sums, cost, owner in zip(total, costs, (old, new), strict=True)
-        ]
-        counted += new is not None
+        for added, owner in zip(sums, (old, new), strict=True):
+            added.add(owner, instance)
+        target = _repository(after, new, instance.region)
+        if new and target != _repository(before, old, instance.region) and sums[1].load(new, where[1]).moved:
+            blocks = used_bytes(instance, assumed) / BLOCK_SIZE
+            first[where] = first.get(where, 0.0) + blocks
+        if new and sums[1].load(new, instance.region).replicated:
+            refused += _refusal(after, new, instance, (default_keys or {}).get(where, ""))
         names = (old.name if old else "", new.name if new else "")
         if names[0] != names[1]:
-            moved.append(Moved(instance.instance_id, instance.account, instance.region, *names))
+            moved.append(Moved(instance.instance_id, *where, *names))
     for instance_id, chain in sorted(of_instance.items()):
         old, new, home = known.get(instance_id, (None, None, _home(chain)))
         already, then = _gone(before, old, home, chain, now), _gone(after, new, home, chain, now)
@@ -208,7 +283,7 @@ def compare(
             for each in chain
             if _key(each) in then and _key(each) not in already
         ]
-    return Change(tuple(moved), tuple(removed), total[1] - total[0], total[0], total[1], counted)
+    return Change(tuple(moved), tuple(removed), sums[0].totals, sums[1].totals, first, tuple(refused))
 
 
 def _home(chain: Sequence[RestorePoint]) -> str:
