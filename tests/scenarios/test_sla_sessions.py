@@ -15,6 +15,7 @@ import pytest
 from holdfast.model.configuration import Configuration
 from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.model.session import State
+from holdfast.operations.sla_records import pages
 from holdfast.settings import Settings
 from simulator.faults import Fault
 from simulator.world import World as WorldFile
@@ -79,9 +80,7 @@ def sla_configuration() -> Configuration:
                     "cbt": False,
                 },
             ],
-            "storage_templates": [
-                {"name": "places", "backups": "main", "backups_by_region": {WEST: "west"}}
-            ],
+            "storage_templates": [{"name": "places", "backups": "main", "backups_by_region": {WEST: "west"}}],
             "notifications": {"sender": SENDER, "recipients": [OPERATORS]},
         }
     )
@@ -128,6 +127,10 @@ def hours(found: list[RestorePoint]) -> dict[int, str]:
     return {int(one.session_id[9:11]): "".join(sorted(one.flags)) for one in found}
 
 
+def executions_of(installation: Installation, machine: str, policy: str) -> list[Any]:
+    return [one for one in installation.executions(f"holdfast-{machine}") if policy in one.execution_arn]
+
+
 def test_a_day_of_snapshots_and_backups_in_two_windows(installation: Installation):
     web = installation.volumes("web")["/dev/xvda"]
     installation.sim.ebs.write_blocks(web, 7, block("first"))
@@ -165,7 +168,25 @@ def test_a_day_of_snapshots_and_backups_in_two_windows(installation: Installatio
     (base,) = [one for one in installation.snapshots() if "holdfast:cbt-base" in one["Tags"]]
     assert base["Tags"]["holdfast:restore-point"] == points(installation, "web", Kind.SNAPSHOT)[-1].point_id
 
-    installation.run_until(24)
+    installation.run_until(20, 30)  # Both windows have closed: Dublin's at 20:00.
+    ledger = {page.entry.kind: page.entry for page in pages("gold", installation.catalog)}
+    assert {kind: (entry.on.isoformat(), len(entry.shares)) for kind, entry in ledger.items()} == {
+        Kind.SNAPSHOT: ("2026-11-22", 2),
+        Kind.BACKUP: ("2026-11-22", 2),
+    }
+    made = {share.instance_id: (share.made, share.expected) for share in ledger[Kind.SNAPSHOT].shares}
+    assert made == {
+        installation.instance_id("web"): (2, 3),
+        installation.instance_id("far", region=WEST): (3, 3),
+    }
+    (closing,) = executions_of(installation, "close-window", "gold")
+    (retention,) = executions_of(installation, "retention", "gold")
+    assert {closing.status, retention.status} == {"SUCCEEDED"}
+    (mail,) = [one for one in installation.sim.mail.to(OPERATORS) if "gold" in one.subject]
+    assert mail.subject == "[SLA Missed] gold 2026-11-22: backup 100 %, snapshot 83.3 %"
+    assert "Missed SLA (66.6%, 2/3)" in mail.text
+    assert "CreateSnapshots" in mail.text
+
     west = points(installation, "far", Kind.BACKUP, WEST)
     assert {one.repository for one in west} == {"west"}
     assert {one.repository for one in points(installation, "web", Kind.BACKUP)} == {"main"}
@@ -182,7 +203,10 @@ def test_without_tracking_a_temporary_snapshot_goes_when_its_backup_ends(install
     assert [one for one in installation.snapshots() if one["Tags"]["holdfast:policy"] == "plain"] == []
     installation.run_until(13)
     last = installation.sessions("plain")[-1]
-    assert installation.outcomes(last)["db"].blocks_read == 3
+    outcome = installation.outcomes(last)["db"]
+    assert outcome.blocks_read == 3
+    assert (
+        outcome.bytes_stored < 100_000
+    )  # Everything is read, and what the repository has is not stored again.
     _, second = installation.manifests("db")
-    assert second.full is False
     assert installation.in_repository(second) == installation.on_volumes("db")
