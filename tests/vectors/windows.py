@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 from holdfast.model.configuration import SlaTemplate
 from holdfast.model.regions import TIME_ZONES
 from holdfast.model.sla import Window
-from holdfast.planning.sla import Action, at_close, at_creation, closes_at, sla_slots
+from holdfast.model.windows import closes_at
+from holdfast.planning.sla import Action, at_close, at_creation, sla_slots
 from tests.vectors.policies import instant
 
 ACTIONS = {

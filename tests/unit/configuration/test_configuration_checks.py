@@ -316,6 +316,28 @@ def test_an_sla_template_without_a_pause_is_a_warning():
     assert any("the backup window never closes" in each for each in warnings(made))
 
 
+@pytest.mark.parametrize(
+    "regions, told",
+    [
+        (["eu-west-1"], False),
+        (["eu-west-1", "ap-southeast-1", "us-west-2"], True),
+    ],
+)
+def test_windows_that_cover_the_day_over_all_regions_together_are_a_warning(regions: list[str], told: bool):
+    long = {
+        "name": "t",
+        "backups": {"daily": {"hours": 1}},
+        "backup_window": {"start": "00:00", "end": "12:00"},
+    }
+    made = configuration(
+        sla_templates=[long],
+        storage_templates=[STORAGE],
+        sla_policies=[SLA | {"storage_template": "s", "regions": regions}],
+    )
+    assert errors(made) == []
+    assert any("never closes in all its Regions together" in each for each in warnings(made)) is told
+
+
 def test_a_short_sla_archive_is_a_warning():
     short = BACKED | {"archives": {"months": [1], "keep": "89 days"}}
     made = configuration(

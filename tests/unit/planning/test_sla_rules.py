@@ -13,6 +13,7 @@ from holdfast.model.configuration import SlaTemplate
 from holdfast.model.restore_point import Flag, Kind
 from holdfast.model.schedules import Keep
 from holdfast.model.sla import Cadences, SlaArchives, Window
+from holdfast.model.windows import never_pauses
 from holdfast.planning.compliance import (
     LedgerEntry,
     Share,
@@ -32,7 +33,6 @@ from holdfast.planning.sla import (
     earned_flags,
     expected,
     is_open,
-    never_pauses,
     published_at,
     region_zone,
     sla_rule,

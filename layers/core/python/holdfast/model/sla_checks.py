@@ -6,11 +6,15 @@ A template's schedules must have somewhere to put what they make.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
+from zoneinfo import ZoneInfo
 
 from holdfast.model.configuration import Configuration, SlaPolicy, SlaTemplate, StorageTemplate
 from holdfast.model.findings import Finding, Path, dangling
 from holdfast.model.policy_checks import archive_warning, check_replication, check_repositories, check_scope
+from holdfast.model.regions import TIME_ZONES
 from holdfast.model.sla import Cadences
+from holdfast.model.windows import never_pauses
 
 
 def _makes(cadences: Cadences | None) -> bool:
@@ -96,10 +100,19 @@ def _locations(
         elif template.archives and storage:
             target = repositories.get(storage.archive_for(region))
             yield from archive_warning((*path, "sla_template"), template.archives.keep, target)
-    if template.backups and template.backup_window.start == template.backup_window.end:
+    if template.backups and _never_pauses(policy, template, configuration):
+        everywhere = " in all its Regions together" if len(policy.regions) > 1 else ""
         yield Finding(
             (*path, "sla_template"),
-            "the backup window never closes, so retention and backups run at the same time",
-            "leave a gap in `backup_window`",
+            f"the backup window never closes{everywhere}, so retention and backups run at the same time",
+            "leave a gap in `backup_window`, or make a policy for each part of the world",
             warning=True,
         )
+
+
+def _never_pauses(policy: SlaPolicy, template: SlaTemplate, configuration: Configuration) -> bool:
+    """Whether some window is always open, in winter or in summer."""
+    own = configuration.region_time_zones
+    names = {own.get(region) or TIME_ZONES.get(region) for region in policy.regions}
+    zones = [ZoneInfo(name) for name in names if name]
+    return any(never_pauses(template, zones, on) for on in (date(2026, 1, 15), date(2026, 7, 15)))

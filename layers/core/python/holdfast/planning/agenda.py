@@ -13,12 +13,12 @@ from zoneinfo import ZoneInfo
 
 from holdfast.model.configuration import AnyPolicy, Configuration, SlaPolicy, SlaTemplate
 from holdfast.model.restore_point import Flag, Kind, RestorePoint
+from holdfast.model.windows import closes_at
 from holdfast.planning.protection import template_of, zone_of
 from holdfast.planning.schedule import Slot, retention_pass, slots
 from holdfast.planning.sla import (
     SlaSlot,
     archive_due,
-    closes_at,
     earned_flags,
     is_open,
     region_zone,

@@ -16,8 +16,9 @@ from holdfast.model.restore_point import Kind
 from holdfast.model.settable import minutes
 from holdfast.model.sla import Cadences, Window
 from holdfast.model.wall_clock import instant
+from holdfast.model.windows import closes_at
 from holdfast.planning.compliance import Share, credited, removal
-from holdfast.planning.sla import closes_at, expected, replica_due
+from holdfast.planning.sla import expected, replica_due
 
 RATED = (Kind.SNAPSHOT, Kind.REPLICA, Kind.BACKUP)
 """Products that are rated by the day."""

@@ -22,6 +22,7 @@ from holdfast.model.schedules import Keep
 from holdfast.model.settable import minutes
 from holdfast.model.sla import Cadences, SlaArchives, SlaReplicas, SlaTemplate, Window
 from holdfast.model.wall_clock import instant
+from holdfast.model.windows import closes_at
 from holdfast.planning.retention import Rule
 
 _DAY = timedelta(days=1)
@@ -118,12 +119,6 @@ def is_open(window: Window, zone: ZoneInfo, now: datetime) -> date | None:
         if opened <= now < closed:
             return on
     return None
-
-
-def closes_at(window: Window, zones: Iterable[ZoneInfo], on: date) -> datetime:
-    """When the windows that opened on the local date ``on`` have closed in all Regions."""
-    closes = minutes(window.start) + window.length
-    return max(instant(on + _DAY * (closes // _WHOLE_DAY), closes % _WHOLE_DAY, zone) for zone in zones)
 
 
 class Action(StrEnum):
@@ -235,16 +230,3 @@ def _single(keep: Keep | None, zone: ZoneInfo, keep_last: int) -> Rule:
 
 def _days(keep: Keep) -> int:
     return keep.days or 31 * (keep.months or 0) or 366 * (keep.years or 0)
-
-
-def never_pauses(template: SlaTemplate, zones: Iterable[ZoneInfo], on: date) -> bool:
-    """Whether, over all Regions, some backup window is open at every moment of the day ``on`` (UTC)."""
-    covered: set[int] = set()
-    for zone in zones:
-        for day in (on - _DAY, on, on + _DAY):
-            closes = closes_at(template.backup_window, (zone,), day)
-            opens = instant(day, minutes(template.backup_window.start), zone)
-            first = int((opens - datetime(on.year, on.month, on.day, tzinfo=UTC)).total_seconds() // 60)
-            last = first + int((closes - opens).total_seconds() // 60)
-            covered.update(range(max(first, 0), min(last, _WHOLE_DAY)))
-    return len(covered) == _WHOLE_DAY
