@@ -14,9 +14,7 @@ from holdfast.model.restore_point import Kind
 from holdfast.model.session import State
 from holdfast.operations.conclude_retention import ConcludeRetention, conclude_retention
 from holdfast.operations.plan_retention import PlanRetention, plan_retention
-from holdfast.operations.retention_in_force import OBSOLETE as OBSOLETE_PART
-from holdfast.operations.retention_in_force import confirm
-from holdfast.planning.confirmation import of_obsolete
+from holdfast.operations.retention_in_force import confirm, obsolete_in_force, waiting
 from holdfast.ports import OrganizationAccount
 from tests.retention_play import PassWorld, newest_pass, play_pass, problems, two_policies
 from tests.session_world import ACCOUNT, POLICY, REGION, START, MemoryOrganization, Snapshot, configured
@@ -46,8 +44,9 @@ def fill(world: PassWorld, days: int = 5, **more: Any) -> str:
 
 
 def confirm_obsolete(world: PassWorld) -> None:
-    wanted = of_obsolete(world.configuration.obsolete_snapshots)
-    confirm(OBSOLETE_PART, wanted, "somebody", world.clock.now(), world.catalog)
+    obsolete_in_force(world)
+    for found in waiting("obsolete", world.catalog):
+        confirm(found, "somebody", world.clock.now(), world.catalog)
 
 
 def test_a_disabled_policy_goes_on_ageing_its_points():

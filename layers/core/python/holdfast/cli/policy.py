@@ -12,7 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
+from holdfast.cli import policy_edit
 from holdfast.cli.compliance import compliance
+from holdfast.cli.confirm import confirm
 from holdfast.cli.context import CommandContext
 from holdfast.cli.session import EXIT_CODES
 from holdfast.errors import NotFoundError
@@ -21,6 +23,10 @@ from holdfast.ports import Switch
 
 app = typer.Typer(no_args_is_help=True)
 app.command()(compliance)
+app.command()(confirm)
+for edit in (policy_edit.priority, policy_edit.export, policy_edit.add, policy_edit.delete):
+    app.command()(edit)
+app.command("import")(policy_edit.import_policy)
 AHEAD = timedelta(days=62)
 """How far the slots of an SLA template are looked for: its longest cadence is a month."""
 

@@ -6,7 +6,7 @@ remembered, at once; a shorter one waits until a person confirms exactly it (`ho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -55,7 +55,12 @@ class InForce:
 
 def part_of(policy: str, kind: Kind) -> str:
     """The part that remembers the retention of a policy's restore points of one kind."""
-    return f"policy/{policy}/{kind.value}"
+    return f"{prefix_of(policy)}{kind.value}"
+
+
+def prefix_of(policy: str) -> str:
+    """The beginning of the names of a policy's parts."""
+    return f"policy/{policy}/"
 
 
 def policy_in_force(policy: AnyPolicy, kind: Kind, region: str, services: Services) -> InForce:
@@ -70,21 +75,28 @@ def obsolete_in_force(services: Services) -> InForce:
     return _noted(OBSOLETE, wanted, (Retention(),), services)
 
 
-def read_in_force(part: str, catalog: Catalog) -> tuple[Retention, ...]:
-    """What was last in force by one part; nothing when it was never judged by."""
-    return _held(catalog.read_part(IN_FORCE, part))
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A retention that the deployed configuration wants, and that keeps less than what is in force."""
+
+    part: str
+    wanted: Retention
+    held: tuple[Retention, ...]
 
 
-def waiting_parts(policy: str, catalog: Catalog) -> Iterator[tuple[str, tuple[Retention, ...]]]:
-    """The parts of a policy with what was last in force."""
-    for part, body in catalog.parts(IN_FORCE, f"policy/{policy}/"):
-        yield part, _held(body)
+def waiting(prefix: str, catalog: Catalog) -> Iterator[Waiting]:
+    """What waits for a confirmation, as the functions last saw it, in parts that begin with ``prefix``."""
+    for part, body in catalog.parts(IN_FORCE, prefix):
+        nested = "/" in part.removeprefix(prefix)  # The name of another policy goes on with a slash.
+        if body["wanted"] is not None and not nested:
+            yield Waiting(part, Retention.model_validate(body["wanted"]), _held(body))
 
 
-def confirm(part: str, wanted: Retention, by: str, at: datetime, catalog: Catalog) -> None:
-    """Let exactly ``wanted`` be in force from now on: a configuration that says less has to wait again."""
-    wanted = wanted_after(_held(catalog.read_part(IN_FORCE, part)), wanted)
-    _write(part, (wanted,), {"confirmed_by": by, "confirmed_at": at.isoformat()}, catalog)
+def confirm(found: Waiting, by: str, at: datetime, catalog: Catalog) -> None:
+    """Let exactly this be in force from now on: a configuration that says less has to wait again."""
+    wanted = wanted_after(found.held, found.wanted)
+    noted = {"confirmed_by": by, "confirmed_at": at.isoformat()}
+    _write(found.part, InForce(found.wanted, (wanted,)), noted, catalog)
 
 
 def shortened(policy: str, count: int) -> Problem:
@@ -100,18 +112,23 @@ def shortened(policy: str, count: int) -> Problem:
 
 
 def _noted(part: str, wanted: Retention, first: tuple[Retention, ...], services: Services) -> InForce:
+    """What is in force now; written down when it, or what waits to be, has changed."""
     body = services.catalog.read_part(IN_FORCE, part)
-    before = _held(body) or first
-    held = in_force(before, wanted)
-    if body is None or held != before:
-        _write(part, held, {"since": services.clock.now().isoformat()}, services.catalog)
-    return InForce(wanted, held)
+    found = InForce(wanted, in_force(_held(body) or first, wanted))
+    if body is None or (body["held"], body["wanted"]) != _written(found):
+        _write(part, found, {"since": services.clock.now().isoformat()}, services.catalog)
+    return found
 
 
 def _held(body: dict[str, Any] | None) -> tuple[Retention, ...]:
     return tuple(Retention.model_validate(one) for one in body["held"]) if body else ()
 
 
-def _write(part: str, held: Sequence[Retention], noted: dict[str, str], catalog: Catalog) -> None:
-    body = {"held": [one.model_dump(mode="json") for one in held], **noted}
-    catalog.write_part(IN_FORCE, part, body, at=_NEVER)
+def _written(found: InForce) -> tuple[list[Any], Any]:
+    held = [one.model_dump(mode="json") for one in found.held]
+    return held, found.wanted.model_dump(mode="json") if found.waiting else None
+
+
+def _write(part: str, found: InForce, noted: dict[str, str], catalog: Catalog) -> None:
+    held, wanted = _written(found)
+    catalog.write_part(IN_FORCE, part, {"held": held, "wanted": wanted, **noted}, at=_NEVER)
