@@ -13,7 +13,7 @@ from holdfast.operations.close_window import CloseWindow, close_window
 from holdfast.operations.sla_records import Page, pages, read_day
 from holdfast.operations.start_session import StartSession, start_session
 from holdfast.planning.compliance import Share
-from tests.session_play import Crash, Failed, step
+from tests.session_play import Crash, Failed, play_session, step
 from tests.session_world import ACCOUNT, POLICY, REGION, SessionWorld
 from tests.sla_world import close, play_slot, report, sla_configuration
 
@@ -88,6 +88,20 @@ def test_the_ledger_waits_for_a_session_that_still_runs_then_goes_on_without_it_
     assert [(one.made, one.expected) for one in page(world).entry.shares] == [(3, 4)]
     report(world, MONDAY)
     assert "had not ended" in world.notifier.mails[-1].text
+
+
+def test_a_session_that_outlasts_its_window_ends_as_any_other_and_counts():
+    world = world_of()
+    instance = world.add_instance()
+    run_day(world, hours=(8, 10, 12))
+    world.clock.current = at(14)
+    event = {"policy": POLICY, "region": REGION, "scheduled_at": at(14).isoformat()}
+    late = step(StartSession, start_session, event, world)["session_id"]
+    assert close(world, MONDAY, at(16, 5))["ready"] is False
+    world.clock.current = at(17)
+    play_session(world, world.executions(REGION).started[late][1])
+    assert close(world, MONDAY, at(17, 5))["ready"] is True
+    assert shares(world) == {instance: Share(instance, 4, 4)}
 
 
 def test_a_repeat_leaves_the_ledger_as_it_was_written():
