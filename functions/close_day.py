@@ -2,7 +2,7 @@
 
 Trigger: close_window machine; again whenever the time is over that the answer names.
 Event: {"policy": "gold", "day": "2026-11-22"}
-Response: {"ready": false, "wait_until": "2026-11-22T22:05:00+00:00", "rated": false}
+Response: {"ready": false, "wait_until": "2026-11-22T22:05:00Z", "rated": false}
 Touches: dynamodb:GetItem, Query, PutItem (table); states:StartExecution (retention machine);
 metrics through the log.
 Retry: a ledger that is there is left as it is; retention is started once per policy and day.

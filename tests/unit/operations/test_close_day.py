@@ -13,7 +13,7 @@ from holdfast.operations.close_window import CloseWindow, close_window
 from holdfast.operations.sla_records import Page, pages, read_day
 from holdfast.operations.start_session import StartSession, start_session
 from holdfast.planning.compliance import Share
-from tests.session_play import Crash, Failed, play_session, step
+from tests.session_play import Crash, play_session, step
 from tests.session_world import ACCOUNT, POLICY, REGION, SessionWorld
 from tests.sla_world import close, play_slot, report, sla_configuration
 
@@ -52,7 +52,7 @@ def test_a_whole_day_is_rated_with_what_was_expected_and_made():
     run_day(world)
     assert close(world, MONDAY, at(16, 5)) == {
         "ready": True,
-        "wait_until": at(16, 5).isoformat(),
+        "wait_until": "2026-11-23T16:05:00Z",
         "rated": True,
     }
     assert shares(world) == {instance: Share(instance, 4, 4)}
@@ -66,7 +66,7 @@ def test_nothing_is_rated_before_the_windows_of_all_regions_are_closed():
     run_day(world)
     assert close(world, MONDAY, at(16, 5)) == {
         "ready": False,
-        "wait_until": at(21, 5).isoformat(),
+        "wait_until": "2026-11-23T21:05:00Z",
         "rated": False,
     }
     assert list(pages(POLICY, world.catalog)) == []
@@ -80,7 +80,7 @@ def test_the_ledger_waits_for_a_session_that_still_runs_then_goes_on_without_it_
     event = {"policy": POLICY, "region": REGION, "scheduled_at": at(14).isoformat()}
     hanging = step(StartSession, start_session, event, world)["session_id"]
     answer = close(world, MONDAY, at(16, 5))
-    assert (answer["ready"], answer["wait_until"]) == (False, at(16, 10).isoformat())
+    assert (answer["ready"], answer["wait_until"]) == (False, "2026-11-23T16:10:00Z")
     assert close(world, MONDAY, at(16, 5, on=TUESDAY))["ready"] is True
     record = read_day(POLICY, MONDAY, world.catalog)
     assert record is not None
@@ -150,8 +150,15 @@ def test_two_events_of_a_closing_window_close_one_day():
 
 def test_a_policy_with_schedules_has_no_windows_to_close():
     world = SessionWorld()
-    with pytest.raises(Failed, match="SLA-based"):
-        close(world, MONDAY)
+    with pytest.raises(ConfigurationError, match="SLA-based"):
+        close_window(CloseWindow(policy=POLICY, region=REGION, scheduled_at=at(16)), world)
+
+
+def test_a_policy_that_was_taken_out_meanwhile_owes_nothing_and_disturbs_nobody():
+    world = SessionWorld()  # Its policy of this name has schedules by now.
+    assert close(world, MONDAY, at(16, 5))["rated"] is False
+    assert report(world, MONDAY)["told"] is False
+    assert world.executions(REGION).started == {}
 
 
 def test_an_instance_that_joined_in_the_window_is_credited_for_what_was_over():
@@ -283,7 +290,7 @@ def test_the_skipped_hour_of_sydney_is_no_slot_that_anybody_owes():
     world.clock.current = datetime(2026, 10, 3, 18, tzinfo=UTC)
     event = {"policy": POLICY, "region": REGION, "scheduled_at": world.clock.now().isoformat()}
     assert step(CloseWindow, close_window, event, world)["day"] == sunday.isoformat()
-    assert close(world, sunday)["wait_until"] == datetime(2026, 10, 3, 18, 5, tzinfo=UTC).isoformat()
+    assert close(world, sunday)["wait_until"] == "2026-10-03T18:05:00Z"
     close(world, sunday, datetime(2026, 10, 3, 18, 5, tzinfo=UTC))
     assert shares(world, sunday) == {instance: Share(instance, 4, 4)}
 

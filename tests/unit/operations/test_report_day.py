@@ -74,7 +74,7 @@ def test_only_missed_days_are_told_when_that_is_asked_for():
 def test_the_report_waits_for_its_time_on_the_following_day():
     world = closed(report={"send_at": "07:30"}, service_time_zone="Europe/Berlin")
     answer = report(world, MONDAY)
-    assert (answer["ready"], answer["wait_until"]) == (False, "2026-11-24T06:30:00+00:00")
+    assert (answer["ready"], answer["wait_until"]) == (False, "2026-11-24T06:30:00Z")
     assert world.notifier.mails == []
     world.clock.current = datetime(2026, 11, 24, 6, 30, tzinfo=UTC)
     assert report(world, MONDAY)["told"] is True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,8 +19,6 @@ from holdfast.errors import NotFoundError
 from holdfast.model import ids
 from holdfast.model.configuration import SlaPolicy, SlaTemplate
 from holdfast.model.restore_point import Kind, RestorePoint
-from holdfast.model.session import Outcome
-from holdfast.operations.close_window import sla_policy
 from holdfast.operations.machines import machine_arn
 from holdfast.operations.services import Services
 from holdfast.operations.sla_records import (
@@ -32,7 +30,7 @@ from holdfast.operations.sla_records import (
     write_day,
     write_page,
 )
-from holdfast.operations.steps import SCOPE, find_policy
+from holdfast.operations.steps import SCOPE
 from holdfast.planning.compliance import LedgerEntry, Share, Status, policy_ratio, status, target_of
 from holdfast.planning.ledger import (
     RATED,
@@ -70,12 +68,14 @@ class CloseDay(BaseModel):
 def close_day(request: CloseDay, services: Services) -> dict[str, Any]:
     """Close the day, or say until when to wait. ``rated``: there is a ledger that can be reported.
 
-    Raises ConfigurationError when the policy is not in the configuration any more.
+    A policy that was taken out of the configuration meanwhile promised nothing.
     """
-    policy = sla_policy(find_policy(services.configuration, request.policy))
+    policy, now = services.configuration.policy(request.policy), services.clock.now()
+    if not isinstance(policy, SlaPolicy):
+        log.warning("%s is no SLA-based policy any more: %s stays open", request.policy, request.day)
+        return {"ready": True, "wait_until": instant_text(now), "rated": False}
     template = template_of(services.configuration, policy)
-    zones = zones_of(policy, services)
-    now = services.clock.now()
+    zones = {region: region_zone(services.configuration, region) for region in policy.regions}
     closed_at = day_closes_at(template, zones.values(), request.day) + GRACE
     if now < closed_at:
         return _wait(closed_at)
@@ -92,12 +92,7 @@ def close_day(request: CloseDay, services: Services) -> dict[str, Any]:
     services.executions(services.settings.hub_region).start(
         machine_arn("retention", services), ids.day_id(policy.name, request.day), {"policy": policy.name}
     )
-    return {"ready": True, "wait_until": now.isoformat(), "rated": rated}
-
-
-def zones_of(policy: SlaPolicy, services: Services) -> dict[str, ZoneInfo]:
-    """The time zone of each of the policy's Regions."""
-    return {region: region_zone(services.configuration, region) for region in policy.regions}
+    return {"ready": True, "wait_until": instant_text(now), "rated": rated}
 
 
 def _publish_metrics(request: CloseDay, services: Services) -> None:
@@ -112,7 +107,12 @@ def _publish_metrics(request: CloseDay, services: Services) -> None:
 
 
 def _wait(until: datetime) -> dict[str, Any]:
-    return {"ready": False, "wait_until": until.isoformat(), "rated": False}
+    return {"ready": False, "wait_until": instant_text(until), "rated": False}
+
+
+def instant_text(moment: datetime) -> str:
+    """An instant as a Wait state takes it."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _is_running(session_id: str, services: Services) -> bool:
@@ -177,12 +177,13 @@ class _Day:
     def _sight(self, session_id: str, noted: Mapping[str, Any]) -> Sight:
         """What a session saw: its outcomes, and the accounts that its Region's record complains about."""
         catalog, region = self._services.catalog, noted["region"]
-        outcomes = [
-            Outcome.model_validate(body["outcome"])
+        # Read as they lie there: a day may have tens of thousands of outcomes.
+        seen = [
+            Member(one["instance_id"], one["account"], one["region"], one["instance_name"])
             for _, body in catalog.parts(session_id, f"outcome/{region}/")
+            for one in [body["outcome"]]
         ]
-        for one in outcomes:
-            self._seen[one.instance_id] = Member(one.instance_id, one.account, one.region, one.instance_name)
+        self._seen.update((one.instance_id, one) for one in seen)
         told = catalog.read_part(session_id, f"region/{region}") or {}
         scope = catalog.read_part(session_id, SCOPE)
         blind: frozenset[str] | None = None
@@ -191,7 +192,7 @@ class _Day:
         elif told.get("ended") and not told.get("lost"):
             blind = frozenset(problem["resource"] for problem in told["problems"])
         at = datetime.fromisoformat(noted["slot"])
-        return Sight(region, at, frozenset(one.instance_id for one in outcomes), blind)
+        return Sight(region, at, frozenset(one.instance_id for one in seen), blind)
 
     def _presence(self, member: Member, sights: Iterable[Sight], known: bool) -> Presence:
         zone = (self._zones[member.region],)

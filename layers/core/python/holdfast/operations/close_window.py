@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from holdfast.errors import ConfigurationError
 from holdfast.model import ids
-from holdfast.model.configuration import AnyPolicy, SlaPolicy
+from holdfast.model.configuration import SlaPolicy
 from holdfast.operations.machines import machine_arn
 from holdfast.operations.services import Services
 from holdfast.operations.steps import find_policy
@@ -36,7 +36,13 @@ class CloseWindow(BaseModel):
 
 def close_window(request: CloseWindow, services: Services) -> dict[str, Any]:
     """Start closing the day. Raises ConfigurationError for an unknown policy, or one with schedules."""
-    policy = sla_policy(find_policy(services.configuration, request.policy))
+    policy = find_policy(services.configuration, request.policy)
+    if not isinstance(policy, SlaPolicy):
+        raise ConfigurationError(
+            "This policy has schedules; only SLA-based policies have windows.",
+            resource=policy.name,
+            remedy="Name a policy of `sla_policies`.",
+        )
     template = template_of(services.configuration, policy)
     zone = region_zone(services.configuration, request.region)
     day = closed_day(template, zone, request.scheduled_at)
@@ -46,14 +52,3 @@ def close_window(request: CloseWindow, services: Services) -> dict[str, Any]:
     )
     log.info("%s of %s %s", day, policy.name, "is being closed" if started else "was closed before")
     return {"day": day.isoformat(), "started": started}
-
-
-def sla_policy(policy: AnyPolicy) -> SlaPolicy:
-    """The policy, when it is SLA-based. Raises ConfigurationError."""
-    if not isinstance(policy, SlaPolicy):
-        raise ConfigurationError(
-            "This policy has schedules; only SLA-based policies have windows.",
-            resource=policy.name,
-            remedy="Name a policy of `sla_policies`.",
-        )
-    return policy

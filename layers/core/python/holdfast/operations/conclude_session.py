@@ -13,25 +13,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from holdfast.errors import HoldfastError
 from holdfast.model.configuration import AnyPolicy, SlaPolicy
 from holdfast.model.session import Outcome, Problem, Session, State, worst
 from holdfast.operations.apply_retention import HELD
 from holdfast.operations.discover_instances import PASSING
-from holdfast.operations.report import (
-    ascii_subject,
-    build_report,
-    document,
-    render_html,
-    render_text,
-    subject,
-)
+from holdfast.operations.report import build_report, document, render_html, render_text, subject
 from holdfast.operations.retention_in_force import shortened
 from holdfast.operations.services import Services
-from holdfast.operations.steps import SCOPE, StateError, Step, find_policy, outcome_part, problem_of
+from holdfast.operations.steps import SCOPE, StateError, Step, find_policy, outcome_part
 from holdfast.operations.stop_marks import STOP
+from holdfast.operations.telling import Message, tell
 from holdfast.planning.attempts import is_told, mailings, to_retry
-from holdfast.ports import Mail
 
 log = logging.getLogger(__name__)
 
@@ -305,30 +297,11 @@ def _notify(
     if isinstance(policy, SlaPolicy):
         return []  # What people hear of is the report of the day, when its windows have closed.
     report = build_report(session, outcomes)
-    problems = []
+    problems: list[Problem] = []
     everywhere, own_topic = services.configuration.notifications, services.settings.topic_arn
     for mailing in mailings(policy.notifications, everywhere, own_topic):
-        if not is_told(mailing, session.state, last=last):
-            continue
-        line = subject(mailing.subject, report)
-        try:
-            if mailing.topic_arn:
-                services.notifier.publish(
-                    mailing.topic_arn, ascii_subject(line), render_text(report), document(report)
-                )
-        except HoldfastError as error:
-            problems.append(_untold(error, mailing.topic_arn))
-        try:
-            if mailing.recipients and mailing.sender:
-                services.notifier.send(
-                    Mail(mailing.sender, mailing.recipients, line, render_text(report), render_html(report))
-                )
-        except HoldfastError as error:
-            problems.append(_untold(error, ", ".join(mailing.recipients)))
+        if is_told(mailing, session.state, last=last):
+            line = subject(mailing.subject, report)
+            message = Message(line, render_text(report), render_html(report), document(report))
+            problems += tell(mailing, message, services)
     return problems
-
-
-def _untold(error: HoldfastError, whom: str) -> Problem:
-    log.error("%s could not be told: %s", whom, error)
-    problem = problem_of(error, resource=whom, severity=State.WARNING)
-    return problem.model_copy(update={"message": f"The result could not be sent: {problem.message}"})

@@ -16,12 +16,10 @@ from holdfast.model.configuration import SlaPolicy
 from holdfast.model.session import Outcome, Problem, Session
 from holdfast.model.settable import minutes
 from holdfast.model.wall_clock import instant
-from holdfast.operations.close_day import CloseDay
-from holdfast.operations.close_window import sla_policy
+from holdfast.operations.close_day import CloseDay, instant_text
 from holdfast.operations.day_report import DayReport, build_day_report, day_document, day_subject, render_day
 from holdfast.operations.services import Services
 from holdfast.operations.sla_records import expires_from, owner_of, pages, read_day
-from holdfast.operations.steps import find_policy
 from holdfast.operations.telling import Message, tell
 from holdfast.planning.attempts import is_told, mailings
 
@@ -34,13 +32,14 @@ class ReportDay(CloseDay):
 
 def report_day(request: ReportDay, services: Services) -> dict[str, Any]:
     """Tell the day, or say until when to wait. Raises NotFoundError for a day that is not closed."""
-    policy = sla_policy(find_policy(services.configuration, request.policy))
+    policy = services.configuration.policy(request.policy)
     now, part = services.clock.now(), f"report/{request.day}"
-    if services.catalog.read_part(owner_of(policy.name), part) is not None:
-        return {"ready": True, "wait_until": now.isoformat(), "told": False}
+    is_told_before = services.catalog.read_part(owner_of(request.policy), part) is not None
+    if is_told_before or not isinstance(policy, SlaPolicy):  # It may be gone since the day was closed.
+        return {"ready": True, "wait_until": instant_text(now), "told": False}
     due_at = _due_at(request, policy, services)
     if now < due_at:
-        return {"ready": False, "wait_until": due_at.isoformat(), "told": False}
+        return {"ready": False, "wait_until": instant_text(due_at), "told": False}
     report = _report(request, services)
     wanted = not policy.report.only_missed or report.is_missed or bool(report.removed)
     problems = _tell(policy, report, services) if wanted else []
@@ -54,7 +53,7 @@ def report_day(request: ReportDay, services: Services) -> dict[str, Any]:
         },
         at=expires_from(request.day),
     )
-    return {"ready": True, "wait_until": now.isoformat(), "told": wanted}
+    return {"ready": True, "wait_until": instant_text(now), "told": wanted}
 
 
 def _due_at(request: ReportDay, policy: SlaPolicy, services: Services) -> datetime:
