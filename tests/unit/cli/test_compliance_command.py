@@ -11,6 +11,7 @@ import pytest
 
 from holdfast.cli.context import CommandContext
 from holdfast.model.restore_point import Kind
+from holdfast.model.session import Session, State
 from holdfast.operations.sla_records import write_page
 from holdfast.planning.compliance import LedgerEntry, Share
 from holdfast.planning.ledger import Member
@@ -152,3 +153,36 @@ def test_a_policy_with_schedules_promises_no_sla(holdfast: Command, aws: Command
     ended = holdfast("policy", "compliance", POLICY)
     assert ended.code == 1
     assert "has schedules" in ended.err
+
+
+def test_a_start_by_hand_runs_what_is_open_in_every_region(
+    holdfast: Command, aws: CommandWorld, monkeypatch: pytest.MonkeyPatch
+):
+    aws.configuration = sla_configuration(FOUR_A_DAY, regions=(REGION, "us-east-1"))
+    monkeypatch.setattr(CommandContext, "configuration", aws.configuration)
+    aws.answers["start-session"] = {"started": False, "session_id": "", "reason": "No window is open."}
+    ended = holdfast("policy", "start", POLICY, "--wait")
+    assert ended.code == 0
+    assert [(one["region"], one["reason"]) for one in ended.result] == [
+        (REGION, "No window is open."),
+        ("us-east-1", "No window is open."),
+    ]
+    assert aws.invoked[1] == (
+        "start-session",
+        {"policy": POLICY, "region": "us-east-1", "now": True},
+        REGION,
+    )
+
+
+@pytest.mark.parametrize("state, code", [(State.SUCCESS, 0), (State.WARNING, 3), (State.FAILED, 1)])
+def test_a_start_that_is_waited_for_ends_as_the_worst_of_its_sessions(
+    holdfast: Command, sla: CommandWorld, state: State, code: int
+):
+    slot = sla.clock.now()
+    sla.catalog.begin_session(
+        Session(session_id="s1", policy=POLICY, slot=slot, started_at=slot, ended_at=slot, state=state)
+    )
+    sla.answers["start-session"] = {"started": True, "session_id": "s1"}
+    sla.outputs["session"] = {}
+    ended = holdfast("policy", "start", POLICY, "--wait")
+    assert (ended.code, [one["state"] for one in ended.result]) == (code, [state.value])

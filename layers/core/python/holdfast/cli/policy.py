@@ -19,6 +19,7 @@ from holdfast.cli.context import CommandContext
 from holdfast.cli.session import EXIT_CODES
 from holdfast.errors import NotFoundError
 from holdfast.model.configuration import AnyPolicy, Configuration, SlaPolicy
+from holdfast.model.session import State, worst
 from holdfast.ports import Switch
 
 app = typer.Typer(no_args_is_help=True)
@@ -153,18 +154,34 @@ def start(
     name: str,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of the session.")] = False,
 ) -> None:
-    """Run a policy now; with --wait, exit code 1 when the session failed, 3 for warnings."""
+    """Run a policy now; with --wait, exit code 1 when the session failed, 3 for warnings.
+
+    Of an SLA-based policy everything is made whose window is open, Region by Region.
+    """
     cli: CommandContext = context.obj
-    find(cli.configuration, name)
+    policy = find(cli.configuration, name)
     hub = cli.configuration.hub_region
-    started = cli.invoke("start-session", {"policy": name, "manual": True}, region=hub)
-    if not (wait and started.get("started")):
-        cli.emit(started)
-        return
-    session_id = started["session_id"]
+    if not isinstance(policy, SlaPolicy):
+        started = cli.invoke("start-session", {"policy": name, "manual": True}, region=hub)
+        result, state = _ended(started, cli) if wait else (started, State.SUCCESS)
+        cli.emit(result)
+    else:
+        events = [{"policy": name, "region": region, "now": True} for region in policy.regions]
+        answers = [cli.invoke("start-session", event, region=hub) for event in events]
+        ended = [_ended(one, cli) if wait else (one, State.SUCCESS) for one in answers]
+        state = worst(*(one for _, one in ended))
+        cli.emit([{"region": event["region"], **row} for event, (row, _) in zip(events, ended, strict=True)])
+    if code := EXIT_CODES.get(state):
+        raise typer.Exit(code)
+
+
+def _ended(started: dict[str, Any], cli: CommandContext) -> tuple[dict[str, Any], State]:
+    """What became of a session that was started; nothing of one that was not."""
+    if not started.get("started"):
+        return started, State.SUCCESS
+    session_id, hub = started["session_id"], cli.configuration.hub_region
     execution = cli.execution_arn("session", session_id, region=hub)
     cli.wait(execution, say=lambda: f"{session_id} runs", region=hub)
-    ended = cli.services.catalog.read_session(session_id)
-    cli.emit({**started, **ended.model_dump(mode="json", exclude={"session_id", "policy"})})
-    if code := EXIT_CODES.get(ended.state):
-        raise typer.Exit(code)
+    session = cli.services.catalog.read_session(session_id)
+    told = session.model_dump(mode="json", exclude={"session_id", "policy"})
+    return {**started, **told}, session.state
