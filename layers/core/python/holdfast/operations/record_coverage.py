@@ -78,7 +78,7 @@ def record_coverage(request: RecordCoverage, services: OnDemandServices) -> dict
         at = dated(configuration, now)
         policies = [each.name for each in precedence(configuration)]
         recorded = write_day(on, made, run, services.catalog, now, at, policies)
-        services.count(_metrics(made), policy="")
+        services.count(ledger_metrics(made), policy="")
     _, made = read_day(on, services.catalog)
     _tell(made, services)
     return _answer(str(on), made, recorded=recorded)
@@ -159,7 +159,7 @@ def _counts(point: RestorePoint) -> bool:
     return point.complete and not point.manual and not point.temporary
 
 
-def _metrics(made: Day) -> dict[str, float]:
+def ledger_metrics(made: Day) -> dict[str, float]:
     """What alarms follow. A missing value is an alarm too."""
     counts = made.counts()
     return {
