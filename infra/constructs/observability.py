@@ -347,19 +347,33 @@ def deploy_dashboard(
         outcomes_of_sessions = _outcome_widgets()
         dashboard.add_widgets(*outcomes_of_sessions[:3])
         dashboard.add_widgets(*outcomes_of_sessions[3:])
+        dashboard.add_widgets(*_sla_widgets())
         dashboard.add_widgets(_coverage_widget())
     return dashboard
 
 
+def _every_policy(name: str, statistic: str) -> cloudwatch.MathExpression:
+    """A metric of each policy that ever reported it, day by day."""
+    expression = f"SEARCH('{{{NAMESPACE},Policy}} MetricName=\"{name}\"', '{statistic}', 86400)"
+    return cloudwatch.MathExpression(expression=expression, using_metrics={}, period=DAY, label="")
+
+
+def _sla_widgets() -> list[cloudwatch.IWidget]:
+    """What the ledgers of SLA-based policies say, by product."""
+    return [
+        cloudwatch.GraphWidget(
+            title=f"SLA: {product}s (%)",
+            left=[_every_policy(f"Sla{product.capitalize()}Percent", "Minimum")],
+            width=8,
+        )
+        for product in ("snapshot", "replica", "backup")
+    ]
+
+
 def _outcome_widgets() -> list[cloudwatch.IWidget]:
     """What sessions reported, by policy and day."""
-
-    def search(name: str) -> cloudwatch.MathExpression:
-        expression = f"SEARCH('{{{NAMESPACE},Policy}} MetricName=\"{name}\"', 'Sum', 86400)"
-        return cloudwatch.MathExpression(expression=expression, using_metrics={}, period=DAY, label="")
-
     return [
-        cloudwatch.GraphWidget(title=title, left=[search(name)], width=8)
+        cloudwatch.GraphWidget(title=title, left=[_every_policy(name, "Sum")], width=8)
         for title, name in (
             ("Instances by policy and day", "Instances"),
             ("Failed instances", "InstancesFailed"),

@@ -86,6 +86,13 @@ def test_a_missed_sla_and_a_silent_policy_are_alarms(hub: Template):
     assert "NothingRan" in alarms
 
 
+def test_the_dashboard_shows_the_ratio_of_every_product(hub: Template):
+    (dashboard,) = resources(hub, "AWS::CloudWatch::Dashboard").values()
+    text = json.dumps(dashboard["Properties"]["DashboardBody"])
+    for metric in ("SlaSnapshotPercent", "SlaReplicaPercent", "SlaBackupPercent"):
+        assert metric in text
+
+
 def test_functions_may_tell_the_topic_of_an_sla_policy_and_start_retention(hub: Template):
     roles = {one["Properties"]["RoleName"]: one for one in resources(hub, "AWS::IAM::Role").values()}
 
