@@ -370,7 +370,7 @@ def _copy(
     except HoldfastError:
         write_work(work, services)
         raise
-    log.info("%s: %s is copied to %s as %s", work.instance_id, origin.snapshot_id, work.target.region, made)
+    log.info("%s: %s is copied as %s", work.instance_id, origin.snapshot_id, made)
     return asked
 
 
