@@ -77,7 +77,8 @@ def retain_snapshots(request: RetainSnapshots, services: OnDemandServices) -> di
     if request.error is not None:
         problem = request.error.problem(resource=request.account, severity=State.WARNING)
         told = f"Account {request.account} was not judged in {request.region}: {problem.message}"
-        return _told(request, problem.model_copy(update={"message": told}), services)
+        update = {"message": told, "resource": request.account}
+        return _told(request, problem.model_copy(update=update), services)
     plan = services.work.read(request.plan_key)
     accounts = {number: Account.model_validate(body) for number, body in plan["accounts"].items()}
     rulers = Rulers(switched(services), accounts, plan["access"], plan["unread"], services)
