@@ -6,6 +6,7 @@ its month.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,15 @@ def executions_of(installation: Installation, machine: str, policy: str) -> list
     return [one for one in installation.executions(f"holdfast-{machine}") if policy in one.execution_arn]
 
 
+def refuse(installation: Installation) -> None:
+    """The shop's role trusts nobody who knows only what was agreed."""
+    iam = installation.sim.session(SHOP, HUB).client("iam")
+    document = iam.get_role(RoleName="HoldfastBackup")["Role"]["AssumeRolePolicyDocument"]
+    for statement in document["Statement"]:
+        statement["Condition"] = {"StringEquals": {"sts:ExternalId": "another"}}
+    iam.update_assume_role_policy(RoleName="HoldfastBackup", PolicyDocument=json.dumps(document))
+
+
 def test_a_day_of_snapshots_and_backups_in_two_windows(installation: Installation):
     web = installation.volumes("web")["/dev/xvda"]
     installation.sim.ebs.write_blocks(web, 7, block("first"))
@@ -191,6 +201,19 @@ def test_a_day_of_snapshots_and_backups_in_two_windows(installation: Installatio
     assert {one.repository for one in west} == {"west"}
     assert {one.repository for one in points(installation, "web", Kind.BACKUP)} == {"main"}
     assert {session.state for session in installation.sessions("gold")} == {State.SUCCESS, State.FAILED}
+
+    refuse(installation)
+    installation.run_until(24 + 20, 30)
+    # Nobody could look at the account all day: what it owed is owed.
+    monday = {page.entry.kind: page.entry for page in pages("gold", installation.catalog, "2026-11-23")}
+    for kind, due in ((Kind.SNAPSHOT, 3), (Kind.BACKUP, 2)):
+        assert [(one.made, one.expected) for one in monday[kind].shares] == [(0, due)] * 2
+    mail = [one for one in installation.sim.mail.to(OPERATORS) if "gold" in one.subject][-1]
+    assert mail.subject == "[SLA Missed] gold 2026-11-23: backup 0 %, snapshot 0 %"
+    assert f"Account {SHOP} could not be looked at" in mail.text
+    assert {
+        page.entry.kind: page.entry for page in pages("gold", installation.catalog, "2026-11-22")
+    } == ledger
 
 
 def test_without_tracking_a_temporary_snapshot_goes_when_its_backup_ends(installation: Installation):
