@@ -307,10 +307,7 @@ def test_a_missing_bundle_is_a_clear_error(tmp_path):
         ),
         ("    monthly: {archive: {}}\n", "error: not available yet: scheduled archives"),
         ("daily_report: true\n", "b.yaml:7:1: warning: not available yet: the daily report"),
-        (
-            "obsolete_snapshots: {mode: after, days: 30}\n",
-            "warning: not available yet: retention of obsolete snapshots",
-        ),
+        ("obsolete_snapshots: {mode: after, days: 30}\n", None),
         (
             "repositories: [{name: a, bucket: abc, region: eu-west-1, immutable: true}]\n",
             "error: not available yet: immutable repositories",

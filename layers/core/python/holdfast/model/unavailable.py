@@ -25,8 +25,6 @@ def unavailable(configuration: Configuration) -> Iterator[Finding]:
         yield from _in_guest(("sla_policies", index), sla)
     for index, policy in enumerate(configuration.policies):
         yield from _in_policy(("policies", index), policy)
-    if configuration.obsolete_snapshots.mode != "never":
-        yield _missing(("obsolete_snapshots",), "retention of obsolete snapshots", warning=True)
     if configuration.daily_report:
         yield _missing(("daily_report",), "the daily report", warning=True)
 
