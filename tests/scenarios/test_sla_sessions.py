@@ -231,5 +231,12 @@ def test_without_tracking_a_temporary_snapshot_goes_when_its_backup_ends(install
     assert (
         outcome.bytes_stored < 100_000
     )  # Everything is read, and what the repository has is not stored again.
+    installation.sim.faults.add(Fault(call="scheduler:*", effect="duplicate"))
+    installation.run_until(17, 30)  # The window has closed at 18:00 in Frankfurt, and both events say so.
+    (closing,) = executions_of(installation, "close-window", "plain")
+    assert closing.status == "SUCCEEDED"
+    (page,) = pages("plain", installation.catalog)
+    assert [(one.made, one.expected) for one in page.entry.shares] == [(2, 2)]
+    assert len([one for one in installation.sim.mail.to(OPERATORS) if "plain" in one.subject]) == 1
     _, second = installation.manifests("db")
     assert installation.in_repository(second) == installation.on_volumes("db")

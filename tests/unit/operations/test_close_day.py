@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -278,6 +279,46 @@ def test_a_crash_between_ledger_and_retention_is_completed_by_the_repeat():
     assert close(world, MONDAY, at(16, 5))["rated"] is True
     assert any(machine.endswith("retention") for machine, _ in executions.started.values())
     assert shares(world) == {instance: Share(instance, 4, 4)}
+
+
+@pytest.mark.parametrize("survived", range(6))
+def test_a_crash_at_any_write_is_completed_to_the_same_ledger_by_the_repeat(survived: int):
+    both = {
+        "snapshots": {"daily": {"hours": 2}},
+        "snapshot_window": {"start": "08:00", "end": "16:00"},
+        "backups": {"daily": {"hours": 4}},
+        "backup_window": {"start": "08:00", "end": "16:00"},
+    }
+    ledgers = []
+    for dies in (False, True):
+        world = world_of(template=both)
+        world.add_instance(1)
+        run_day(world, hours=(8, 10))
+        world.add_instance(2)
+        run_day(world, hours=(12, 14))
+        world.clock.current = at(16, 5)
+        if dies:
+            crash_after(world, survived)
+        assert close(world, MONDAY)["rated"] is True
+        report(world, MONDAY)
+        ledgers.append(list(pages(POLICY, world.catalog)))
+        assert len(world.notifier.mails) in (1, 1 + dies)
+    assert ledgers[0] == ledgers[1]
+    assert [page.entry.kind for page in ledgers[0]] == [Kind.BACKUP, Kind.SNAPSHOT]
+
+
+def crash_after(world: SessionWorld, writes: int) -> None:
+    """The sandbox dies once, right after so many writes of parts from now."""
+    write, left = world.catalog.write_part, [writes]
+
+    def counted(*arguments: Any, **options: Any) -> bool:
+        done = write(*arguments, **options)
+        left[0] -= 1
+        if left[0] == -1:
+            raise Crash
+        return done
+
+    world.catalog.write_part = counted  # type: ignore[method-assign]
 
 
 def test_the_skipped_hour_of_sydney_is_no_slot_that_anybody_owes():
