@@ -76,7 +76,7 @@ def replicating() -> Configuration:
                 ),
                 policy("sealed", [7], [TO_VAULT | {"key_arn": VAULT_KEY, "encrypt": "all"}]),
                 policy("keyless", [7], [TO_VAULT]),
-                policy("wide", [3], [TO_VAULT]),
+                policy("wide", [23], [TO_VAULT]),
             ],
         }
     )
@@ -230,7 +230,10 @@ def test_replicas_elsewhere_hold_what_the_volumes_held_and_can_be_restored(repli
 
 
 def test_twenty_copies_at_a_time_and_the_others_wait_in_a_queue(replicas: Installation) -> None:
-    replicas.run_until(3)
+    client = replicas.sim.session(BACKUP, HUB).client("lambda")
+    event = json.dumps({"policy": "wide", "manual": True})
+    client.invoke(FunctionName="holdfast-start-session", Payload=event.encode())
+    replicas.run_until(0)
     ended = outcome(replicas, "wide", "wide")
     assert (ended.state, ended.kinds) == (State.SUCCESS, ("snapshot", "replica"))
     (point,) = points(replicas, "wide")
