@@ -11,6 +11,7 @@ import re
 from base64 import b64encode
 from binascii import a2b_base64
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from hashlib import sha256
 from threading import Lock
 from typing import Any, Final
@@ -259,6 +260,7 @@ class EbsSnapshotWriter:
         )
 
 
+@lru_cache
 def _segment(snapshot_id: str) -> str:
     return snapshot_id if _SNAPSHOT.fullmatch(snapshot_id) else quote(snapshot_id, safe=SAFE)
 

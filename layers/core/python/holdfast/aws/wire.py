@@ -10,7 +10,9 @@ import re
 import socket
 import ssl
 import time
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
 Content = bytes | bytearray | memoryview
@@ -20,9 +22,12 @@ _HEAD_LIMIT: Final = 32_768
 _FIRST_READ: Final = 2_048
 _HEADER_COUNT: Final = 100
 _SEND_SLICE: Final = 1 << 20
+_RECORD: Final = 16_384
+"""The most that one record of TLS holds, in bytes."""
 _STATUS_LINE: Final = re.compile(r"HTTP/1\.([01]) ([1-5]\d\d)(?: [^\r\n]*)?\r\n")
 _HEADER: Final = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\r\n\0]*)\r\n")
-_HEADERS: Final = re.compile(rf"(?:{_HEADER.pattern})*")
+# The same without groups and ways back. It is asked first: looking for headers in other text takes long.
+_HEADERS: Final = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\r\n\0]*+\r\n)*+")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
 _BODILESS: Final = frozenset({204, 205, 304})
 
@@ -76,7 +81,7 @@ class Connection:
     Raises OSError when the peer cannot be reached.
     """
 
-    __slots__ = ("_head", "_socket", "_timeout", "is_open", "used")
+    __slots__ = ("_head", "_receive_into", "_socket", "_timeout", "is_open", "used")
 
     def __init__(self, endpoint: Endpoint, tls: ssl.SSLContext | None, connect_timeout: float) -> None:
         plain = socket.create_connection((endpoint.host, endpoint.port), connect_timeout)
@@ -87,6 +92,7 @@ class Connection:
         except BaseException:
             plain.close()
             raise
+        self._receive_into = _receiver(self._socket)
         self._head = memoryview(bytearray(_HEAD_LIMIT))
         self._timeout = connect_timeout
         self.is_open = True
@@ -127,7 +133,10 @@ class Connection:
 
     def _send(self, head: bytes, body: Content) -> None:
         if len(body) < _FIRST_READ:
-            self._socket.sendall(head + body)
+            message = head + body
+            sent = self._socket.send(message)
+            if sent < len(message):
+                self._socket.sendall(message[sent:])
             return
         self._socket.sendall(head)
         view = memoryview(body)
@@ -170,25 +179,25 @@ class Connection:
 
     def _read_head(self, until: float) -> tuple[int, dict[str, str], memoryview]:
         view = self._head
-        filled = self._socket.recv_into(view[:_FIRST_READ])
+        filled = self._receive_into(view[:_FIRST_READ])
         while True:
             if not filled:
                 raise BadResponse("the connection was closed without an answer")
-            text = bytes(view[:filled])
-            end = text.find(b"\r\n\r\n")
+            text = str(view[:filled], "latin-1")
+            end = text.find("\r\n\r\n")
             if end >= 0:
-                status, headers = _parse_head(text[: end + 2].decode("latin-1"))
+                status, headers = _parse_head(text[: end + 2])
                 return status, headers, view[end + 4 : filled]
             if filled == len(view):
                 raise BadResponse("the head of the answer is too long")
             _check(until)
-            count = self._socket.recv_into(view[filled:])
+            count = self._receive_into(view[filled:])
             if not count:
                 raise BadResponse("the connection was closed inside the head of an answer")
             filled += count
 
     def _fill(self, view: memoryview, filled: int, until: float) -> None:
-        receive, length, monotonic = self._socket.recv_into, len(view), time.monotonic
+        receive, length, monotonic = self._receive_into, len(view), time.monotonic
         if filled > length:
             raise BadResponse("more body than announced")
         while filled < length:
@@ -262,6 +271,15 @@ class Connection:
         if not piece:
             raise BadResponse("the connection was closed inside a body")
         pending += piece
+
+
+def _receiver(connection: socket.socket) -> Callable[[memoryview], int]:
+    """What `recv_into` does. A block comes in 33 records, and for each of them TLS's `recv_into` asks twice
+    what `read` asks once.
+    """
+    if isinstance(connection, ssl.SSLSocket):
+        return cast(Callable[[memoryview], int], partial(connection.read, _RECORD))
+    return connection.recv_into
 
 
 def _check(until: float) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable
+from mmap import ACCESS_COPY, mmap
 from threading import Condition
 from typing import Final, NamedTuple
 
@@ -58,11 +59,12 @@ class DirectoryEntry(NamedTuple):
 class _OpenPack:
     """A pack that still takes blocks; all of it but the buffer's content is guarded by the writer's lock."""
 
-    __slots__ = ("cipher", "entries", "pack_id", "pending", "used", "view")
+    __slots__ = ("buffer", "cipher", "entries", "pack_id", "pending", "used", "view")
 
-    def __init__(self, pack_id: bytes, cipher: ObjectCipher, buffer: bytearray) -> None:
+    def __init__(self, pack_id: bytes, cipher: ObjectCipher, buffer: mmap) -> None:
         self.pack_id = pack_id
         self.cipher = cipher
+        self.buffer = buffer
         self.view = memoryview(buffer)
         self.view[:HEADER_SIZE] = cipher.header
         self.used = HEADER_SIZE
@@ -119,7 +121,7 @@ class PackWriter:
         self._ids = ids
         self._put = put
         self._pack_bytes = pack_bytes
-        self._free: list[bytearray] = []
+        self._free: list[mmap] = []
         self._unmade = buffers
         self._changed = Condition()
         self._open: _OpenPack | None = None
@@ -193,7 +195,8 @@ class PackWriter:
             buffer = self._free.pop()
         elif self._unmade:
             self._unmade -= 1
-            buffer = bytearray(self._pack_bytes)
+            # Zeros that take no memory before they are written: most backups fill no pack.
+            buffer = mmap(-1, self._pack_bytes, access=ACCESS_COPY)
         else:
             return None
         pack_id = self._ids.random_bytes(ID_SIZE)
@@ -212,10 +215,9 @@ class PackWriter:
         except BaseException as error:
             self._fail(error)
             raise
-        buffer = pack.view.obj
         with self._changed:
             self.sealed[pack.pack_id] = size
-            self._free.append(buffer)  # type: ignore[arg-type]
+            self._free.append(pack.buffer)
             self._in_flight -= 1
             self._changed.notify_all()
 
