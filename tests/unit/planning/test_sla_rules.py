@@ -30,6 +30,7 @@ from holdfast.planning.compliance import (
 )
 from holdfast.planning.sla import (
     archive_due,
+    day_of_slot,
     earned_flags,
     expected,
     is_open,
@@ -120,6 +121,17 @@ def test_a_window_is_open_until_before_its_end():
     window = Window(start="22:00", end="02:00")
     assert is_open(window, UTC_ZONE, at("2026-01-06T01:59")) == date(2026, 1, 5)
     assert is_open(window, UTC_ZONE, at("2026-01-06T02:00")) is None
+
+
+def test_a_slot_that_spring_moves_to_the_end_of_its_window_belongs_to_its_day():
+    made = template(
+        snapshots={"daily": {"hours": 1}}, snapshot_window={"start": "01:00", "end": "03:00"}, backups=None
+    )
+    spring = date(2026, 10, 4)
+    slots = expected(made, Kind.SNAPSHOT, spring, SYDNEY)
+    assert slots[-1].astimezone(SYDNEY).hour == 3
+    assert [day_of_slot(made, Kind.SNAPSHOT, slot, SYDNEY) for slot in slots] == [spring, spring]
+    assert day_of_slot(made, Kind.SNAPSHOT, slots[-1] + timedelta(hours=1), SYDNEY) is None
 
 
 def test_windows_around_the_world_may_never_pause():

@@ -18,7 +18,7 @@ from holdfast.operations.copying import works_of
 from holdfast.operations.services import Services
 from holdfast.operations.steps import InstanceStep, find_policy
 from holdfast.planning.protection import template_of, zone_of
-from holdfast.planning.sla import earned_flags, is_open, replica_due
+from holdfast.planning.sla import day_of_slot, earned_flags, replica_due
 
 _PERIODS: Mapping[str, Flag] = {"day": Flag.DAILY, "week": Flag.WEEKLY, "month": Flag.MONTHLY}
 
@@ -80,6 +80,5 @@ def _replicated(step: InstanceStep, services: Services) -> Iterator[str]:
 
 
 def window_day(template: SlaTemplate, kind: Kind, at: datetime, zone: ZoneInfo) -> date | None:
-    """The local date on which the window of ``kind`` that is open at ``at`` opened; None outside of it."""
-    window = template.snapshot_window if kind is Kind.SNAPSHOT else template.backup_window
-    return is_open(window, zone, at)
+    """The local date on which the window of ``kind`` opened that ``at`` belongs to; None outside of it."""
+    return day_of_slot(template, kind, at, zone)

@@ -121,6 +121,17 @@ def is_open(window: Window, zone: ZoneInfo, now: datetime) -> date | None:
     return None
 
 
+def day_of_slot(template: SlaTemplate, kind: Kind, at: datetime, zone: ZoneInfo) -> date | None:
+    """The local date of the window that ``at`` belongs to; None outside of every window.
+
+    A slot that daylight saving moved to the very end of its window still belongs to it.
+    """
+    window = template.snapshot_window if kind is Kind.SNAPSHOT else template.backup_window
+    today = at.astimezone(zone).date()
+    moved = (on for on in (today - _DAY, today) if at in expected(template, kind, on, zone))
+    return is_open(window, zone, at) or next(moved, None)
+
+
 class Action(StrEnum):
     """What a window's opening or closing brings about."""
 
