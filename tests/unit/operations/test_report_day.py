@@ -38,7 +38,7 @@ def test_a_day_that_was_met_is_one_mail_and_one_message():
     assert mail.recipients == ("d@e.f",)
     ((topic, subject, text, document),) = world.notifier.notices
     assert (topic, subject) == (TOPIC, mail.subject)
-    assert "100 % of 97 %: SLA Met; 1 instances, 0 missed" in text
+    assert "100 % of 97 %: SLA Met; 1 rated, 0 missed" in text
     assert document["products"][0]["status"] == "SLA Met"
     assert document["missed"] == document["failures"] == []
 

@@ -12,7 +12,7 @@ from holdfast.model.restore_point import Kind
 from holdfast.operations.sla_records import noted_sessions
 from holdfast.operations.start_session import StartSession, start_session
 from tests.session_play import play_session
-from tests.session_world import POLICY, REGION, SessionWorld
+from tests.session_world import POLICY, REGION, SessionWorld, configured
 from tests.sla_world import close, play_slot, sla_configuration
 
 BOTH = {
@@ -123,3 +123,19 @@ def test_the_day_knows_of_a_session_before_it_begins():
     ((_, noted),) = noted_sessions(POLICY, MONDAY, world.catalog)
     assert noted["days"] == {"snapshot": "2026-11-23", "backup": "2026-11-23"}
     assert close(world, MONDAY, at(18, 5))["ready"] is True
+
+
+def test_an_sla_policy_owns_what_a_policy_with_schedules_selects_too():
+    lower = configured().model_dump(exclude_defaults=True)["policies"][0] | {
+        "name": "scheduled",
+        "priority": 1,
+    }
+    world = SessionWorld(sla_configuration(BOTH, policies=[lower]))
+    instance = world.add_instance()
+    play_slot(world, at(8))
+    world.clock.current = at(9)
+    event = {"policy": "scheduled", "scheduled_at": at(9).isoformat()}
+    begun = start_session(StartSession.model_validate(event), world)
+    ended = play_session(world, world.executions(REGION).started[begun["session_id"]][1])
+    assert world.outcomes(ended["session_id"]) == {}
+    assert {point.policy for point in world.catalog.points(instance)} == {POLICY}
