@@ -174,6 +174,14 @@ def _world(disks: Sequence[Disk]) -> dict[str, Any]:
                 ],
             }
             for name in names
+        ]
+        + [
+            {  # nobody asked for its backup: the coverage ledger says so
+                "name": "scratch",
+                "account": SHOP,
+                "region": REGION,
+                "volumes": [{"device": "/dev/xvda", "size_gib": 1}],
+            }
         ],
     }
 

@@ -7,6 +7,7 @@ with that of the volume restored from the restore point.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -80,6 +81,7 @@ class Story:
         if not self.scene.own_images:
             proofs += self._restore_offline(points, second)
         self._check()
+        self._coverage(points)
         return proofs
 
     def _deploy(self) -> None:
@@ -213,6 +215,19 @@ class Story:
                 f"  {name}: {report['points']} restore points, {report['maps']} maps, "
                 f"{report['packs']} packs, {report['blocks_read']} blocks read and verified"
             )
+
+    def _coverage(self, points: list[dict[str, Any]]) -> None:
+        """The ledger of the first day, why an instance is protected, and what a change would do."""
+        self.terminal.chapter("Coverage: every instance of every account stands in exactly one place")
+        self.terminal.show("coverage", "--date", FIRST_SLOT[:10], "--output", "table")
+        self.terminal.chapter("Explain: which policy, which slots, what retention removes")
+        self.terminal.show("explain", points[-1]["instance_id"], "--slots", "3", "--output", "text")
+        self.terminal.chapter("Plan: what a shorter retention would do before it is deployed")
+        changed = self.scene.directory / "changed"
+        shutil.copytree(self.scene.configuration, changed)
+        policies = changed / "policies.yaml"
+        policies.write_text(policies.read_text().replace("keep: 3", "keep: 1"))
+        self.terminal.show("policy", "plan", "--config", str(changed), "--output", "text", expect=(3,))
 
 
 def key(disk: Disk) -> str:

@@ -40,6 +40,17 @@ class Terminal:
 
     def run(self, *words: str, show: bool = False, expect: tuple[int, ...] = (0,)) -> Any:
         """Run ``holdfast`` with these words and return its JSON result. Raises CommandFailedError."""
+        text = self._output(words, expect)
+        if show:
+            self.console.print(text.rstrip(), highlight=False, markup=False)
+        return json.loads(text) if text.strip() else None
+
+    def show(self, *words: str, expect: tuple[int, ...] = (0,)) -> None:
+        """Run ``holdfast`` with these words and show what a person sees. Raises CommandFailedError."""
+        text = self._output(words, expect)
+        self.console.print(text.rstrip(), highlight=False, markup=False, soft_wrap=True)
+
+    def _output(self, words: tuple[str, ...], expect: tuple[int, ...]) -> str:
         self.console.print(f"$ holdfast {' '.join(words)}", style="dim", highlight=False, markup=False)
         output = io.StringIO()
         with redirect_stdout(output):
@@ -48,6 +59,4 @@ class Terminal:
         if code not in expect:
             sys.stderr.write(text)
             raise CommandFailedError(f"holdfast {' '.join(words)} ended with exit code {code}")
-        if show:
-            self.console.print(text.rstrip(), highlight=False, markup=False)
-        return json.loads(text) if text.strip() else None
+        return text
