@@ -18,6 +18,7 @@ from holdfast.model.restore_point import Kind
 from holdfast.model.scope import Account
 from holdfast.model.session import Session
 from holdfast.operations.resolve_scope import accounts_of
+from holdfast.operations.retention_in_force import obsolete_in_force
 from holdfast.operations.retention_pass import Pass
 from holdfast.operations.services import Services
 from holdfast.operations.steps import find_policy
@@ -56,6 +57,7 @@ def plan_retention(request: PlanRetention, services: Services) -> dict[str, Any]
             "unread": unread,
         },
     )
+    obsolete_in_force(services)  # A rule that waits can be confirmed before the first snapshot is concerned.
     services.work.write(request.items_key, [{"account": each, "region": region} for each, region in found])
     services.catalog.begin_session(
         Session(
