@@ -6,7 +6,7 @@ stand in one file only. Deployed functions never import this module; they read t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ from holdfast.model.refusals import findings
 from holdfast.model.unavailable import unavailable
 from holdfast.yaml_tree import MAX_BYTES, Position, Tree, YamlRefused, read_tree
 
-__all__ = ["Remark", "dump_bundle", "load", "load_bundle", "read"]
+__all__ = ["Remark", "dump_bundle", "load", "load_bundle", "positions", "read"]
 
 MAX_FILES: Final = 100
 _LISTS: Final = frozenset(
@@ -85,8 +85,9 @@ def _merge(tree: Tree, merged: Tree) -> Iterator[Remark]:
             yield Remark(tree.keys[(key,)], f"{shown(key)} is already set in {first.file}:{first.line}")
 
 
-def _files(directory: Path) -> list[Path]:
-    found = sorted(path for path in directory.iterdir() if path.suffix in (".yaml", ".yml"))
+def _files(directory: Path, instead: Iterable[Path] = ()) -> list[Path]:
+    there = {path for path in directory.iterdir() if path.suffix in (".yaml", ".yml")}
+    found = sorted(there.union(instead))
     if not found:
         raise ConfigurationError(
             "There is no *.yaml file.",
@@ -118,14 +119,11 @@ def _validate(merged: Tree) -> tuple[Configuration | None, Iterable[Finding]]:
     return configuration, [*check(configuration), *unavailable(configuration)]
 
 
-def read(directory: Path | str) -> tuple[Configuration | None, tuple[Remark, ...]]:
-    """The configuration, or None when there is an error, and all remarks in the order of files and lines.
-
-    Raises ConfigurationError when the directory cannot be read or holds no YAML.
-    """
-    merged, remarks = Tree({}), []
+def _read(directory: Path, instead: Mapping[Path, bytes]) -> tuple[Tree, list[Remark], Position]:
+    """All files as one tree, what is wrong with their YAML, and where a remark without a place stands."""
+    merged, remarks = Tree({}), list[Remark]()
     try:
-        files = _files(Path(directory))
+        files = _files(directory, instead)
     except OSError as error:
         raise ConfigurationError(
             f"The configuration cannot be read: {error.strerror}.",
@@ -134,18 +132,35 @@ def read(directory: Path | str) -> tuple[Configuration | None, tuple[Remark, ...
         ) from error
     for path in files:
         try:
-            tree = read_tree(_content(path), str(path))
+            tree = read_tree(instead[path] if path in instead else _content(path), str(path))
         except YamlRefused as refused:
             remarks.append(Remark(refused.position, refused.message))
             continue
         if tree.value is not None:
             remarks += _merge(tree, merged)
+    return merged, remarks, Position(str(files[0]))
+
+
+def read(
+    directory: Path | str, *, instead: Mapping[Path, bytes] | None = None
+) -> tuple[Configuration | None, tuple[Remark, ...]]:
+    """The configuration, or None when there is an error, and all remarks in the order of files and lines.
+
+    ``instead`` holds content that is read in place of files, or as if there were such a file. Raises
+    ConfigurationError when the directory cannot be read or holds no YAML.
+    """
+    merged, remarks, whole = _read(Path(directory), instead or {})
     configuration = None
     if not remarks:
         configuration, found = _validate(merged)
-        remarks = [_locate(finding, merged, Position(str(files[0]))) for finding in found]
+        remarks = [_locate(finding, merged, whole) for finding in found]
     ordered = tuple(sorted(dict.fromkeys(remarks), key=lambda remark: (remark.position, remark.message)))
     return (None if any(not remark.warning for remark in ordered) else configuration), ordered
+
+
+def positions(directory: Path | str) -> Mapping[Where, Position]:
+    """Where every value of a configuration stands that :func:`read` finds no error in."""
+    return _read(Path(directory), {})[0].values
 
 
 def load(directory: Path | str) -> Configuration:
