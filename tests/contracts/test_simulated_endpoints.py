@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from holdfast.aws.http import HttpClient
 from holdfast.aws.s3 import S3ObjectStore
 from holdfast.aws.s3 import tell as tell_xml
 from holdfast.aws.signing import Credentials, Signer
+from holdfast.bootstrap import Services, SystemIds, World
 from holdfast.errors import (
     AccessDeniedError,
     ConflictError,
@@ -22,10 +25,22 @@ from holdfast.errors import (
     NotFoundError,
     SourceGoneError,
 )
+from holdfast.settings import Settings
 from simulator.blocks import BLOCK
 from simulator.faults import Fault
 from simulator.simulator import Simulator
-from tests.worlds import BACKUP, PROD, REGION, block, client, instance, opened, take_snapshot, volume_ids
+from tests.worlds import (
+    BACKUP,
+    OTHER,
+    PROD,
+    REGION,
+    block,
+    client,
+    instance,
+    opened,
+    take_snapshot,
+    volume_ids,
+)
 
 GIB = 1 << 30
 
@@ -203,3 +218,21 @@ def test_a_write_survives_passing_trouble_without_a_second_object(
     store.put_new("pack", b"content")
     aws.faults.clear()
     assert store.get("pack") == b"content"
+
+
+def test_a_bucket_whose_name_a_stranger_took_gets_no_backups(aws: Simulator, tmp_path: Path):
+    """Although the stranger would let everybody in."""
+    s3 = client(aws, "s3", OTHER, REGION)
+    s3.create_bucket(Bucket="taken", CreateBucketConfiguration={"LocationConstraint": REGION})
+    bundle = tmp_path / "configuration.json"
+    bundle.write_text(json.dumps({"backup_account": BACKUP}))
+    environment = Settings(configuration=str(bundle), work_bucket="taken", hub_region=REGION).render()
+    world = World(environment, aws.clock, SystemIds(), lambda: aws.session(BACKUP, REGION), aws.endpoints)
+    services = Services(world)
+    with pytest.raises(AccessDeniedError, match="expected account"):
+        services.object_store("taken", REGION, "holdfast").put_new("repository.json", b"1")
+    with pytest.raises(AccessDeniedError, match="expected account"):
+        services.work.write("sessions/1", [])
+    anybodys = services.object_store("taken", REGION, "holdfast", anybodys=True)
+    anybodys.put_new("repository.json", b"1")
+    assert anybodys.get("repository.json") == b"1"

@@ -299,8 +299,13 @@ class Services:
             repository.claim(self.settings.installation, self.clock.now())
         return repository
 
-    def object_store(self, bucket: str, region: str, prefix: str) -> ObjectStore:
-        """A folder of a bucket under the function's own identity; its connections are kept."""
+    def object_store(self, bucket: str, region: str, prefix: str, *, anybodys: bool = False) -> ObjectStore:
+        """A folder of a bucket under the function's own identity; its connections are kept.
+
+        S3 refuses every call when the bucket is not the backup account's, unless it may be ``anybodys``: a
+        name that was given up can be taken by a stranger, who must neither get backups nor give any.
+        """
+        owner = "" if anybodys else self.bundle["backup_account"]
 
         def make() -> ObjectStore:
             from holdfast.aws.s3 import S3ObjectStore, s3_url, tell
@@ -308,9 +313,9 @@ class Services:
             endpoint = self.world.endpoints.get("s3")
             url, root = (endpoint, f"/{bucket}/") if endpoint else s3_url(bucket, region)
             client = self._http("s3", region, url, self._own_credentials(), tell)
-            return S3ObjectStore(client, bucket, prefix, root=root)
+            return S3ObjectStore(client, bucket, prefix, root=root, owner=owner)
 
-        return self.world.once(("store", bucket, region, prefix), make)
+        return self.world.once(("store", bucket, region, prefix, owner), make)
 
     def count(self, metrics: Mapping[str, float], *, policy: str) -> None:
         from holdfast.metrics import publish

@@ -61,7 +61,7 @@ def _store(cli: CommandContext, name: str) -> ObjectStore:
         return DirectoryStore.from_url(name)
     if name.startswith("s3://"):
         bucket, _, prefix = name.removeprefix("s3://").partition("/")
-        return cli.services.object_store(bucket, cli.region, prefix.strip("/"))
+        return cli.services.object_store(bucket, cli.region, prefix.strip("/"), anybodys=True)
     found = next((one for one in cli.configuration.repositories if one.name == name), None)
     if found is None:
         known = ", ".join(one.name for one in cli.configuration.repositories) or "none"
