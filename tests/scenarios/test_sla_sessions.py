@@ -63,6 +63,7 @@ def sla_configuration() -> Configuration:
                     "regions": [HUB],
                     "selection": {"tags": [{"key": "sla", "value": "plain"}]},
                     "sla_template": "plain",
+                    "report": {"send_at": "06:00"},
                     **policy,
                 },
             ],
@@ -238,5 +239,8 @@ def test_without_tracking_a_temporary_snapshot_goes_when_its_backup_ends(install
     (page,) = pages("plain", installation.catalog)
     assert [(one.made, one.expected) for one in page.entry.shares] == [(2, 2)]
     assert len([one for one in installation.sim.mail.to(OPERATORS) if "plain" in one.subject]) == 1
+    report = installation.catalog.read_part("sla/plain", "report/2026-11-22")
+    assert report is not None
+    assert report["told_at"].startswith("2026-11-23T06:00")  # The policy names the time.
     _, second = installation.manifests("db")
     assert installation.in_repository(second) == installation.on_volumes("db")

@@ -13,7 +13,7 @@ from holdfast.model.restore_point import Kind
 from holdfast.operations.close_window import CloseWindow, close_window
 from holdfast.operations.sla_records import Page, pages, read_day
 from holdfast.operations.start_session import StartSession, start_session
-from holdfast.planning.compliance import Share
+from holdfast.planning.compliance import Share, joined
 from tests.session_play import Crash, play_session, step
 from tests.session_world import ACCOUNT, POLICY, REGION, SessionWorld
 from tests.sla_world import close, play_slot, report, sla_configuration
@@ -241,6 +241,37 @@ def test_temporary_snapshots_count_for_nothing():
     close(world, MONDAY, at(16, 5))
     assert [one.entry.kind for one in pages(POLICY, world.catalog)] == [Kind.BACKUP]
     assert shares(world, kind=Kind.BACKUP) == {instance: Share(instance, 2, 2)}
+
+
+def replicate(world: SessionWorld, instance: str, hour: int, on: date) -> None:
+    """What replicate_snapshots leaves behind of the session of one slot."""
+    slot = at(hour, on=on)
+    (source,) = [one for one in world.catalog.points(instance, Kind.SNAPSHOT) if one.taken_at == slot]
+    world.catalog.add_point(source.model_copy(update={"kind": Kind.REPLICA, "region": WEST}))
+
+
+def test_a_weekly_replica_is_owed_on_one_day_and_a_late_one_makes_up_for_it():
+    weekly = {
+        "snapshots": {"daily": {"hours": 2}},
+        "snapshot_window": {"start": "08:00", "end": "16:00"},
+        "replicas": {"every": "week"},
+    }
+    replication = [{"source_region": REGION, "region": WEST}]
+    world = world_of(template=weekly, replication=replication)
+    instance = world.add_instance()
+    run_day(world)
+    close(world, MONDAY, at(16, 5))
+    run_day(world, TUESDAY)
+    replicate(world, instance, 10, TUESDAY)
+    close(world, TUESDAY, at(16, 5, on=TUESDAY))
+    wednesday = TUESDAY + timedelta(days=1)
+    run_day(world, wednesday)
+    close(world, wednesday, at(16, 5, on=wednesday))
+    assert shares(world, MONDAY, Kind.REPLICA) == {instance: Share(instance, 1, 0)}
+    assert shares(world, TUESDAY, Kind.REPLICA) == {instance: Share(instance, 0, 1)}
+    entries = [one.entry for one in pages(POLICY, world.catalog) if one.entry.kind is Kind.REPLICA]
+    assert [one.on for one in entries] == [MONDAY, TUESDAY]
+    assert joined(entries) == (Share(instance, 1, 1),)
 
 
 def test_a_day_on_which_nothing_is_due_has_no_ledger_and_retention_runs():
