@@ -170,3 +170,26 @@ def test_waits_are_states_and_everything_is_jsonata(name: str):
     assert machine["QueryLanguage"] == "JSONata"
     for _, state in states(machine):
         assert not {"InputPath", "ResultPath", "OutputPath", "Parameters", "ItemsPath"} & state.keys()
+
+
+def test_a_place_that_fails_stops_no_other_and_its_failure_is_written_down_once():
+    (places,) = maps("retention.asl.json").values()
+    assert places["ToleratedFailurePercentage"] == 100
+    inner = places["ItemProcessor"]["States"]
+    (rule,) = inner["RetainSnapshots"]["Catch"]
+    assert (rule["ErrorEquals"], rule["Next"]) == (["States.ALL"], "PlaceDone")
+    assert "$error != null" in rule["Output"]
+    assert "'error': $error" in inner["RetainSnapshots"]["Arguments"]["Payload"]
+
+
+def test_a_pass_always_leaves_a_record():
+    outer = load("retention.asl.json")["States"]
+    ways = {
+        name: [rule["Next"] for rule in state["Catch"]] for name, state in outer.items() if "Catch" in state
+    }
+    assert ways == {
+        "PlanRetention": ["ConcludeRetention"],
+        "RetainPlaces": ["BackupsToo"],
+        "ExpireBackups": ["ConcludeRetention"],
+    }
+    assert outer["BackupsToo"]["Default"] == "ConcludeRetention"
