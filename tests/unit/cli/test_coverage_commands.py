@@ -244,6 +244,21 @@ def test_a_plan_compares_with_what_is_deployed(
     assert (told["before"]["instances"], told["after"]["instances"]) == (2, 1)
 
 
+def test_points_that_go_because_an_instance_moves_are_told_apart(
+    world: CommandWorld, holdfast: Command, tmp_path: Path
+) -> None:
+    """The retention of no policy is shortened by that, so there is nothing to confirm when it happens."""
+    for days in range(40, 42):
+        world.catalog.add_point(point(WEB, MORNING - days * DAY))
+    old = written(tmp_path / "old", changed(obsolete_snapshots={"mode": "after", "days": 30}))
+    elsewhere = changed(obsolete_snapshots={"mode": "after", "days": 30}, selection={"instances": [DB]})
+    new = written(tmp_path / "new", elsewhere)
+    ended = holdfast("policy", "plan", "--against", old, "--config", new)
+    assert (ended.code, ended.result["confirm_with"]) == (3, [])
+    shown = holdfast("policy", "plan", "--against", old, "--config", new, "--output", "text").out
+    assert "nobody is asked again about 2 restore points of instances that move" in shown
+
+
 def test_a_plan_against_a_directory_asks_nothing_of_the_installation(
     world: CommandWorld, holdfast: Command, tmp_path: Path
 ) -> None:

@@ -340,6 +340,23 @@ def test_lists_are_cut_so_that_an_item_of_the_catalog_holds_them():
     assert list(chunks([])) == [[]]
 
 
+def test_tags_of_volumes_that_no_item_holds_do_not_stop_the_ledger():
+    """50 tags of 384 characters on each of 28 volumes are more than an item, even compressed."""
+    world = Setting(MEMBER)
+    instance_id = world.add_instance(1)
+    instance = world.home.machines[instance_id].instance
+    tags = {f"{number}": "\u4e00" * 256 for number in range(50)}
+    volumes = tuple(
+        instance.volumes[0].model_copy(update={"volume_id": f"vol-{number:017x}", "tags": tags})
+        for number in range(28)
+    )
+    world.adjust(instance_id, instance=instance.model_copy(update={"volumes": volumes}))
+    assert len(world.record(SUNDAY).lines) == 1
+    (kept,) = read_known(world.catalog).instances[ACCOUNT, REGION]
+    assert [len(volume.tags) for volume in kept.volumes] == [0] * 28
+    assert kept.tags == instance.tags
+
+
 def test_a_shorter_inventory_forgets_the_pieces_of_a_longer_one():
     world = Setting(MEMBER)
     for number in range(1, 4):

@@ -98,7 +98,7 @@ def test_snapshots_of_a_lost_instance_become_obsolete_and_its_backups_stay():
     aged = [each.model_copy(update={"taken_at": NOW - 40 * DAY}) for each in old]
     after = configuration(obsolete_snapshots={"mode": "after", "days": 30})
     found = change(configuration(BACKED), after, *aged)
-    assert [each.kind for each in found.removed] == [Kind.SNAPSHOT]
+    assert [(each.kind, each.policy, each.moved) for each in found.removed] == [(Kind.SNAPSHOT, "", True)]
     assert "no policy processes the instance" in found.removed[0].reason
 
 

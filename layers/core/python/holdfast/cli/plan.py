@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -143,6 +144,7 @@ def _removed(point: Doomed) -> dict[str, Any]:
         "taken_at": point.taken_at.isoformat(),
         "policy": point.policy,
         "reason": point.reason,
+        "moved": point.moved,
     }
 
 
@@ -165,10 +167,8 @@ def _totals(totals: Totals) -> dict[str, Any]:
 
 def confirmations(change: Change) -> list[str]:
     """The commands by which a person agrees to what would be removed."""
-    names = sorted({point.policy for point in change.removed})
-    return [
-        f"holdfast policy confirm {name}" if name else "holdfast policy confirm --obsolete" for name in names
-    ]
+    names = sorted({point.policy for point in change.removed if not point.moved})
+    return [f"holdfast policy confirm {quote(name) if name else '--obsolete'}" for name in names]
 
 
 def _result(before: Configuration, after: Configuration, change: Change, known: Known) -> dict[str, Any]:
@@ -231,6 +231,8 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
         f"USD a month, estimated: {before['usd_a_month']:.2f} -> {after['usd_a_month']:.2f} "
         f"({told['usd_a_month_delta']:+.2f})"
     )
+    if moved := sum(point["moved"] for point in told["removed_points"]):
+        yield f"nobody is asked again about {moved} restore points of instances that move"
     for command in told["confirm_with"]:
         yield f"needs confirmation: {command}"
 

@@ -182,10 +182,18 @@ def write_known(
     rows = [account.model_dump(mode="json") for account in accounts]
     _write("accounts", rows, "", now, catalog, at)
     for (account, region), instances in sorted(found.items()):
-        rows = [one.model_dump(mode="json", exclude_defaults=True) for one in instances]
+        rows = [_instance(one) for one in instances]
         if rows or before.instances.get((account, region)):
             key = default_keys.get((account, region), "")
             _write(f"instances/{account}/{region}", rows, key, now, catalog, at)
+
+
+def _instance(instance: Instance) -> dict[str, Any]:
+    """An instance as it is kept: without the tags of its volumes, where no item could hold them."""
+    row = instance.model_dump(mode="json", exclude_defaults=True)
+    if len(json.dumps(row)) > CHUNK:
+        row["volumes"] = [{**volume, "tags": {}} for volume in row["volumes"]]
+    return row
 
 
 def _write(

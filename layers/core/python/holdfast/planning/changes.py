@@ -41,7 +41,11 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Doomed:
-    """A restore point that only the new configuration would remove."""
+    """A restore point that only the new configuration would remove.
+
+    ``moved``: because its instance gets another owner, or none. No retention is shortened by that, so that
+    nobody is asked again when it happens.
+    """
 
     point_id: str
     kind: Kind
@@ -49,6 +53,7 @@ class Doomed:
     taken_at: datetime
     reason: str
     policy: str = ""
+    moved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +284,7 @@ def compare(
                 each.taken_at,
                 then[_key(each)],
                 _remover(after, new, each),
+                (old.name if old else "") != (new.name if new else ""),
             )
             for each in chain
             if _key(each) in then and _key(each) not in already
