@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from simulator.faults import Fault
+from tests.unit.simulator.control.conftest import call
 
 ANYTHING = {"Action": "*", "Resource": "*"}
 
@@ -17,13 +18,6 @@ def isolated(stack: Any) -> Any:
     """A stack whose functions run in processes."""
     stack.sim.lambdas.isolate()
     return stack
-
-
-def call(stack: Any, name: str, event: Any = None) -> tuple[Any, str]:
-    """Invoke a function through the API: its answer, and the kind of failure."""
-    client = stack.sim.control.client("lambda", stack.account, stack.region)
-    answer = client.invoke(FunctionName=name, Payload=json.dumps(event or {}).encode())
-    return json.loads(answer["Payload"].read()), answer.get("FunctionError", "")
 
 
 def test_a_process_runs_the_deployed_archive_under_its_role_and_stays_warm(isolated, functions):

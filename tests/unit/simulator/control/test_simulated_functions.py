@@ -14,16 +14,9 @@ import pytest
 from simulator.deploy import archive
 from simulator.faults import Fault
 from simulator.lambdas import after_calls
+from tests.unit.simulator.control.conftest import call
 
 ANYTHING = {"Action": "*", "Resource": "*"}
-
-
-def call(stack: Any, name: str, event: Any = None, **more: Any) -> tuple[Any, str]:
-    """Invoke a function through the API: its answer, and the kind of failure."""
-    client = stack.sim.control.client("lambda", stack.account, stack.region)
-    answer = client.invoke(FunctionName=name, Payload=json.dumps(event or {}).encode(), **more)
-    body = answer["Payload"].read()
-    return (json.loads(body) if body else None), answer.get("FunctionError", "")
 
 
 ENVIRONMENT = """
