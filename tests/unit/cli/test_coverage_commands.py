@@ -17,6 +17,7 @@ from holdfast.model.ids import session_id
 from holdfast.model.restore_point import Flag, Kind, RestorePoint
 from holdfast.model.session import Outcome, Problem, Session, State
 from holdfast.operations.record_coverage import RecordCoverage, record_coverage
+from holdfast.operations.retention_in_force import policy_in_force
 from holdfast.operations.show_configuration import ShowConfiguration, show_configuration
 from tests.session_world import ACCOUNT, REGION, configured
 from tests.unit.cli.conftest import CommandWorld, Ended
@@ -166,6 +167,15 @@ def test_an_instance_is_explained(world: CommandWorld, holdfast: Command) -> Non
     ]
     assert told["slots"][0]["flags"] == {"snapshot": "D"}
     assert [removal["removed_at"][:10] for removal in told["removals"]] == ["2026-11-23", "2026-11-24"]
+
+
+def test_a_retention_that_waits_for_its_confirmation_is_noted(world: CommandWorld, holdfast: Command) -> None:
+    (owner,) = world.configuration.policies
+    policy_in_force(owner, Kind.SNAPSHOT, REGION, world)
+    world.configuration = configured(daily={"snapshots": {"hours": [7], "keep": 1}}, repository="")
+    policy_in_force(world.configuration.policies[0], Kind.SNAPSHOT, REGION, world)
+    (note,) = holdfast("explain", WEB).result["notes"]
+    assert note.startswith("a shorter retention of daily waits for a confirmation")
 
 
 def test_an_explanation_reads_as_text(world: CommandWorld, holdfast: Command) -> None:

@@ -66,6 +66,20 @@ def test_snapshots_go_in_the_session_that_makes_one_too_many():
     assert {removal.reason for removal in found} == {"the daily schedule keeps the newest 3"}
 
 
+def test_what_a_changed_retention_lets_go_goes_with_the_next_pass():
+    """Not only with the next session: the daily pass judges snapshots too, but for those of the last day."""
+    longer = policy(daily={"snapshots": {"hours": [7], "keep": 9}})
+    chain = history(longer, Kind.SNAPSHOT, 20)[-4:]
+    shorter = policy(daily={"days": ["mon"], "snapshots": {"hours": [7], "keep": 1}})
+    found = forecast(shorter, Kind.SNAPSHOT, chain, NOW + 3 * DAY)
+    assert [(removal.taken_at.day, f"{removal.at:%d %H:%M}") for removal in found] == [
+        (7, "11 04:00"),
+        (8, "11 04:00"),
+        (9, "11 04:00"),
+        (10, "12 07:00"),
+    ]
+
+
 def test_backups_go_at_the_daily_retention_after_their_time():
     made = policy(daily=DAILY, repository="standard")
     chain = history(made, Kind.BACKUP, 20)

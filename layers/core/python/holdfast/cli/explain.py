@@ -70,6 +70,7 @@ def explain(
         horizon=timedelta(days=days),
     )
     ledger = _ledger(cli, subject)
+    subject.notes += _waiting(cli, found)
     result = _result(subject, found, ledger, len(points))
     zone = _zone(cli, found, subject.instance.region)
     cli.emit(result, lambda form: _shown(result, zone, days))
@@ -123,6 +124,17 @@ def _ledger(cli: CommandContext, subject: Subject) -> dict[str, Any] | None:
     if line is None:
         return None
     return {"on": str(day.on), "standing": line.standing.value, "reason": line.reason}
+
+
+def _waiting(cli: CommandContext, found: Explanation) -> Iterator[str]:
+    """Notes about shortened retentions that nobody has confirmed: until then less is removed."""
+    from holdfast.operations.retention_in_force import OBSOLETE, prefix_of, waiting
+
+    catalog = cli.services.catalog
+    if found.owner and any(waiting(prefix_of(found.owner), catalog)):
+        yield f"a shorter retention of {found.owner} waits for a confirmation: until then less is removed"
+    if not found.owner and any(waiting(OBSOLETE, catalog)):
+        yield "the rule for obsolete snapshots waits for a confirmation: until then none is removed by it"
 
 
 def _zone(cli: CommandContext, found: Explanation, region: str) -> ZoneInfo | None:

@@ -137,20 +137,19 @@ def next_of(
 
 
 def retention_passes(
-    configuration: Configuration, policy: AnyPolicy, kind: Kind, start: datetime, end: datetime
+    configuration: Configuration, policy: AnyPolicy, start: datetime, end: datetime
 ) -> Iterator[datetime]:
     """The instants in ``[start, end)`` at which retention judges a chain outside of sessions, in order.
 
-    Daily at 04:00 for backups and archives of schedule-based policies; for all that SLA-based ones made also
-    when the windows of a day have closed in all of their Regions.
+    Daily at 04:00; for all that SLA-based policies made also when the windows of a day have closed in all of
+    their Regions.
     """
     passes: set[datetime] = set()
-    if isinstance(policy, SlaPolicy) or kind in (Kind.BACKUP, Kind.ARCHIVE):
-        zone = ZoneInfo(configuration.service_time_zone)
-        at = retention_pass(start, zone)
-        while at < end:
-            passes.add(at)
-            at = retention_pass(at + _DAY / 2, zone)
+    zone = ZoneInfo(configuration.service_time_zone)
+    at = retention_pass(start, zone)
+    while at < end:
+        passes.add(at)
+        at = retention_pass(at + _DAY / 2, zone)
     if isinstance(policy, SlaPolicy):
         template = template_of(configuration, policy)
         zones = [region_zone(configuration, region) for region in policy.regions]

@@ -87,15 +87,15 @@ def forecast(
     """The existing ``points`` of one chain that retention will remove before ``until``, in order.
 
     ``region`` is the instance's; ``base`` the id of the snapshot that the newest backup was made from.
-    Snapshots and replicas of schedule-based policies are judged in each session, everything else by passes
-    of its own.
+    Snapshots and replicas of schedule-based policies are judged in each session, and everything by passes of
+    its own, which leave native points of the last day to their sessions.
     """
     rule = rule_of(configuration, policy, kind, region)
     by_session = kind in _NATIVE and isinstance(policy, SchedulePolicy)
     pins = kind is Kind.SNAPSHOT and keeps_base(configuration, policy)
     start = now + timedelta(microseconds=1)
     ahead = [(slot.at, slot) for slot in agenda(configuration, policy, region, start, until, points)]
-    passes = [(at, None) for at in retention_passes(configuration, policy, kind, start, until)]
+    passes = [(at, None) for at in retention_passes(configuration, policy, start, until)]
     sla = isinstance(policy, SlaPolicy)
     chain = _as_points(each for each in points if not (sla and each.temporary))
     existing = {each.point_id for each in chain}
@@ -106,13 +106,15 @@ def forecast(
             chain.append(_Point(f"slot {at.isoformat()}", at, slot.flags_of(kind)))
         if slot is not None and Kind.BACKUP in slot.products:
             base = f"slot {at.isoformat()}"
-        if (slot is not None) != by_session:
+        if slot is not None and not by_session:
             continue
         # An SLA-based policy lets go of a base one pass later: it was the base when the pass before ran.
         pinned = [base] if by_session else [base, compared]
         compared = base
         verdicts = {each.point_id: each for each in judge(chain, rule, at, pinned=pinned if pins else [])}
-        gone = [each for each in chain if verdicts[each.point_id].remove]
+        young = at - _DAY if slot is None and kind in _NATIVE else at
+        gone = [each for each in chain if verdicts[each.point_id].remove and each.taken_at <= young]
+        left = {each.point_id for each in gone}
         found += [
             Removal(
                 each.point_id, kind, each.taken_at, at, verdicts[each.point_id].reason, _gone_at(kind, at)
@@ -121,9 +123,9 @@ def forecast(
             if each.point_id in existing
         ]
         chain = [
-            replace(each, flags=verdicts[each.point_id].flags)
+            each if verdicts[each.point_id].remove else replace(each, flags=verdicts[each.point_id].flags)
             for each in chain
-            if not verdicts[each.point_id].remove
+            if each.point_id not in left
         ]
         if existing.isdisjoint(each.point_id for each in chain):
             break
