@@ -77,6 +77,21 @@ def test_running_and_stopped_instances_are_listed_and_terminated_ones_are_not(ec
     assert [volume.device for volume in found[running].volumes] == ["/dev/sda1", "/dev/sdb"]
 
 
+def test_the_inventory_has_sizes_keys_and_tags_of_volumes(ec2: Any, spoke: Ec2Spoke):
+    assert list(spoke.inventory()) == []
+    instance_id = run_instance(ec2)
+    (listed,) = spoke.instances()
+    root, other = (volume.volume_id for volume in listed.volumes)
+    ec2.create_tags(Resources=[other], Tags=[{"Key": "data", "Value": "orders"}])
+    ec2.create_volume(Size=5, AvailabilityZone=f"{REGION}a")
+    (found,) = spoke.inventory()
+    assert found.instance_id == instance_id
+    assert [(one.volume_id, one.size_bytes, one.root, one.tags) for one in found.volumes] == [
+        (root, 8 * GIB, True, {}),
+        (other, 20 * GIB, False, {"data": "orders"}),
+    ]
+
+
 def test_instances_by_id_leave_unknown_ones_out(ec2: Any, spoke: Ec2Spoke):
     known = run_instance(ec2)
     found = spoke.instances([known, "i-0123456789abcdef0"])

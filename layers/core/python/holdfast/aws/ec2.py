@@ -60,9 +60,8 @@ class Ec2Spoke:
         details = {volume["VolumeId"]: volume for volume in pages}
         for one in found:
             volumes = tuple(
-                _detailed(volume, details[volume.volume_id])
+                _detailed(volume, details[volume.volume_id]) if volume.volume_id in details else volume
                 for volume in one.volumes
-                if volume.volume_id in details
             )
             yield one.model_copy(update={"volumes": volumes})
 
