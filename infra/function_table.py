@@ -120,6 +120,7 @@ ROWS: Final = (
         assumes=(BACKUP,),
         grants=(may.catalog_remove, may.start("manual_snapshot")),
     ),
+    Row("confirm_manual_snapshot", HUB, assumes=(BACKUP,), grants=(may.catalog_write, may.notify)),
     Row(
         "expire_manual_snapshots",
         HUB,

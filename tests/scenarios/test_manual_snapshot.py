@@ -7,14 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from botocore.config import Config
 
 from holdfast.cli.context import remote_error
 from holdfast.errors import HoldfastError
 from holdfast.model.restore_point import Kind
 from simulator.faults import Fault
 from tests.disks import fingerprint, noise
-from tests.scenarios.conftest import BACKUP, HUB, SHOP, SUNDAY, VAULT, WEST, Installation
+from tests.scenarios.conftest import BACKUP, HUB, OPERATORS, SHOP, SUNDAY, VAULT, WEST, Installation
 
 
 def written(installation: Installation) -> dict[str, str]:
@@ -37,21 +36,20 @@ def take(installation: Installation, name: str = "web", **changes: Any) -> dict[
     return dict(told)
 
 
-def copied(installation: Installation, answer: dict[str, Any]) -> Any:
-    """The execution that copies a snapshot, ended."""
-    arn = f"arn:aws:states:{HUB}:{BACKUP}:execution:holdfast-manual-snapshot:{answer['point_id']}-copy"
-    return installation.sim.executions.wait(arn)
+def followed(installation: Installation, answer: dict[str, Any]) -> Any:
+    """The execution that waits for a snapshot and copies it, ended."""
+    return installation.sim.executions.wait(answer["execution"])
 
 
 def copies(installation: Installation, answer: dict[str, Any]) -> dict[str, str]:
-    ended = copied(installation, answer)
+    ended = followed(installation, answer)
     assert ended.status == "SUCCEEDED", f"{ended.error}: {ended.cause}"
     made: dict[str, str] = json.loads(ended.output)["copies"]
     return made
 
 
 def refused(installation: Installation, answer: dict[str, Any]) -> HoldfastError:
-    ended = copied(installation, answer)
+    ended = followed(installation, answer)
     assert ended.status == "FAILED"
     return remote_error(ended.error, ended.cause)
 
@@ -86,7 +84,25 @@ def test_a_snapshot_holds_every_volume_of_one_moment(installation: Installation)
     assert contents(installation, answer["snapshots"]) == before
     assert {one["Tags"]["reason"] for one in installation.snapshots()} == {"upgrade"}
     (point,) = installation.catalog.points(installation.instance_id("web"))
-    assert (point.point_id, point.manual) == (answer["point_id"], True)
+    assert (point.point_id, point.manual, point.complete) == (answer["point_id"], True, False)
+    assert copies(installation, answer) == {}
+    (point,) = installation.catalog.points(installation.instance_id("web"))
+    assert point.complete
+
+
+def test_a_snapshot_that_ebs_fails_is_never_listed_as_complete_and_is_told(
+    installation: Installation,
+) -> None:
+    answer = take(installation)
+    broken = min(answer["snapshots"].values())
+    installation.sim.ebs.fail_snapshot(broken)
+    error = refused(installation, answer)
+    assert (error.code, error.resource) == ("Permanent", broken)
+    (point,) = installation.catalog.points(installation.instance_id("web"))
+    assert not point.complete
+    (mail,) = installation.sim.mail.to(OPERATORS)
+    assert mail.subject.startswith("[Failed] manual snapshot of web")
+    assert f"{broken}: EBS could not take the snapshot" in mail.text
 
 
 def test_one_request_takes_one_snapshot_whatever_happens_to_its_answer(installation: Installation) -> None:
@@ -148,12 +164,11 @@ def test_a_disabled_key_for_the_copy_is_told(installation: Installation) -> None
 
 
 def test_a_copy_that_aws_keeps_refusing_is_given_up_and_unshared(
-    installation: Installation, monkeypatch: pytest.MonkeyPatch
+    installation: Installation,
 ) -> None:
-    monkeypatch.setattr("holdfast.aws.ec2_copy.CONFIG", Config(retries={"total_max_attempts": 1}))
-    installation.sim.faults.add(Fault(call="ec2:CopySnapshot", effect="unavailable"))
+    installation.sim.faults.add(Fault(call="ec2:CopySnapshot", effect="error", code="UnauthorizedOperation"))
     answer = take(installation, copy_to={"account": VAULT})
-    assert refused(installation, answer).code == "Unavailable"
+    assert refused(installation, answer).code == "AccessDenied"
     assert shared_with(installation, answer) == []
 
 

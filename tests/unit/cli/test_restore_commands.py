@@ -218,6 +218,13 @@ def test_a_copy_is_waited_for_when_asked(holdfast: Command, aws: Any) -> None:
     }
 
 
+def test_a_snapshot_is_waited_for_when_asked(holdfast: Command, aws: Any) -> None:
+    aws.answers["take-manual-snapshot"] = {"point_id": "p1", "copying": False, "state": "pending"}
+    aws.outputs["manual-snapshot"] = {"done": True, "copies": {}}
+    ended = holdfast("snapshot", INSTANCE, "--wait")
+    assert ended.result == {"point_id": "p1", "copying": False, "state": "complete"}
+
+
 def test_a_key_for_no_copy_is_wrong_usage(holdfast: Command, aws: Any) -> None:
     assert (holdfast("snapshot", INSTANCE, "--copy-kms-key", "arn:k").code, aws.invoked) == (2, [])
 

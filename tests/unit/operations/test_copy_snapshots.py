@@ -32,7 +32,7 @@ def taken(world: RestoreWorld, copy_to: dict[str, str], **changes: Any) -> dict[
     instance_id = world.add_instance(sizes=(1, 2))
     event = {"instance_id": instance_id, "region": REGION, "copy_to": copy_to, **changes}
     answer = take_manual_snapshot(parse(ManualSnapshot, event), world)
-    return world.executions(REGION).started[f"{answer['point_id']}-copy"][1]
+    return world.executions(REGION).started[answer["point_id"]][1]
 
 
 def copy(world: RestoreWorld, event: dict[str, Any]) -> dict[str, Any]:

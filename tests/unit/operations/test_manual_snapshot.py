@@ -42,10 +42,14 @@ def test_every_volume_is_in_the_snapshot_and_in_the_catalog() -> None:
     instance_id = world.add_instance(sizes=(1, 2))
     answer = take(world, instance_id)
     (point,) = world.catalog.points(instance_id)
+    execution = f"arn:aws:states:{REGION}:999999999999:execution:holdfast-manual-snapshot:{point.point_id}"
     assert answer == {
         "point_id": point.point_id,
         "snapshots": point.snapshot_ids,
         "copying": False,
+        "state": "pending",
+        "execution": execution,
+        "follow": f"aws stepfunctions describe-execution --region {REGION} --execution-arn {execution}",
         "warnings": [],
     }
     assert point.snapshot_ids.keys() == {volume.volume_id for volume in world.volumes(instance_id)}
@@ -209,7 +213,7 @@ def test_a_copy_is_started_with_everything_it_needs() -> None:
     world = RestoreWorld()
     instance_id = world.add_instance()
     answer = take(world, instance_id, keep_days=1, tags={"a": "b"}, copy_to={"region": "eu-west-1"})
-    machine, event = world.executions(REGION).started[f"{answer['point_id']}-copy"]
+    machine, event = world.executions(REGION).started[answer["point_id"]]
     assert machine == f"arn:aws:states:{REGION}:999999999999:stateMachine:holdfast-manual-snapshot"
     assert event == {
         "point_id": answer["point_id"],

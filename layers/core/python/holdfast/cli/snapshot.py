@@ -23,7 +23,7 @@ def snapshot(
     copy_role: Annotated[
         str, typer.Option("--copy-role", help="Role or organization for the copy's account.")
     ] = "",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until the copy is done.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it, and its copy, is complete.")] = False,
 ) -> None:
     """Take a snapshot of an instance now, outside every policy."""
     cli: CommandContext = context.obj
@@ -47,7 +47,8 @@ def snapshot(
         raise typer.BadParameter("--copy-kms-key and --copy-role need --copy-region or --copy-account.")
     hub = cli.configuration.hub_region
     answer = cli.invoke("take-manual-snapshot", event, region=hub)
-    if wait and answer["copying"]:
-        execution = cli.execution_arn("manual-snapshot", f"{answer['point_id']}-copy", region=hub)
-        answer["copies"] = cli.wait(execution, say=lambda: "copying", region=hub)["copies"]
+    if wait:
+        execution = cli.execution_arn("manual-snapshot", answer["point_id"], region=hub)
+        copies = cli.wait(execution, say=lambda: "waiting for the snapshot", region=hub)["copies"]
+        answer |= {"state": "complete", **({"copies": copies} if answer["copying"] else {})}
     cli.emit(answer)

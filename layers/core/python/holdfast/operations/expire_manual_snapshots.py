@@ -16,6 +16,7 @@ from holdfast.model import tags as names
 from holdfast.model.ids import parse_stamp
 from holdfast.model.inventory import Value
 from holdfast.model.restore_point import Kind, RestorePoint
+from holdfast.operations.copying import clear_remains
 from holdfast.operations.manual_snapshot import SESSION, remember_expiry
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def expire_manual_snapshots(request: ExpireManualSnapshots, services: OnDemandSe
     """Remove what is due; returns the ids of removed snapshots and of those that stay, with the reason.
 
     One that fails does not stop the others; the first error is raised at the end, and everything that is not
-    done is due again tomorrow.
+    done is due again tomorrow. What copies left a day ago or longer is taken back, too.
     """
     now = services.clock.now()
     removed: list[str] = []
@@ -54,6 +55,9 @@ def expire_manual_snapshots(request: ExpireManualSnapshots, services: OnDemandSe
         if kept is not None:
             remember_expiry(kept, str(body["role"]), services)
         services.catalog.remove_part(SESSION, part)
+    for problem in clear_remains("", services):
+        log.error("a copy left something behind: %s: %s", problem.resource, problem.message)
+        left[problem.resource] = problem.message
     if errors:
         raise errors[0]
     return {"removed": removed, "left": left}
@@ -75,7 +79,7 @@ def _expire(
     if any(refusals.values()):
         dates = [names.read_instant(one.tags, names.KEEP_UNTIL) for one in found]
         later = min((date for date in dates if date and date > now), default=None)
-        kept = point.model_copy(update={"keep_until": later})
+        kept = _recorded(point, services).model_copy(update={"keep_until": later})
         services.catalog.add_point(kept)
         return kept
     services.catalog.add_point(point.model_copy(update={"complete": False}))
@@ -85,6 +89,14 @@ def _expire(
         log.info("removed %s of %s: its days are over", one.snapshot_id, point.point_id)
     services.catalog.remove_point(point)
     return None
+
+
+def _recorded(point: RestorePoint, services: OnDemandServices) -> RestorePoint:
+    """What the catalog says of a point now; the note was written when it was not complete yet."""
+    for one in services.catalog.points(point.instance_id, point.kind):
+        if (one.point_id, one.account, one.region) == (point.point_id, point.account, point.region):
+            return one
+    return point
 
 
 def _why_not(snapshot: VolumeSnapshot, point: RestorePoint, now: datetime, installation: str) -> str:

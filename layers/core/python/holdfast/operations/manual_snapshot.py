@@ -19,9 +19,9 @@ from holdfast.errors import ConfigurationError, ConflictError, HoldfastError, Un
 from holdfast.model import tags as names
 from holdfast.model.ids import point_id, stamp
 from holdfast.model.inventory import InstanceConfiguration, Value
-from holdfast.model.regions import partition
 from holdfast.model.restore import InstanceId, KeyArn, OperatorTags, Region
 from holdfast.model.restore_point import Kind, RestorePoint
+from holdfast.operations.machines import machine_arn
 from holdfast.operations.snapshot_sets import sort_out, volume_tags
 
 if TYPE_CHECKING:
@@ -118,8 +118,9 @@ def account_of(request: ManualSnapshot, services: OnDemandServices) -> str:
 
 
 def take_manual_snapshot(request: ManualSnapshot, services: OnDemandServices) -> Mapping[str, Any]:
-    """Take the snapshots of one instance at one moment, and start a copy when one is wanted.
+    """Take the snapshots of one instance at one moment, and start what waits for them and copies them.
 
+    The restore point is recorded as incomplete: ``execution`` tells when it is complete, and why it is not.
     Raises SourceGoneError, AccessDeniedError, KeyUnavailableError, ConfigurationError, ThrottledError,
     ConflictError for a request id that was used for something else, UnavailableError while an earlier call
     may still be at work.
@@ -139,13 +140,16 @@ def take_manual_snapshot(request: ManualSnapshot, services: OnDemandServices) ->
         if not wanted.items() <= dict(one.tags).items():
             spoke.tag_snapshot(one.snapshot_id, wanted)
     _record(asked, made, configuration, services)
-    if target:
-        _start_copy(asked, target, made, configuration, services)
+    execution = _follow(asked, target, made, configuration, services)
     gone = sorted(volumes.keys() - {one.volume_id for one in made})
     return {
         "point_id": asked.point_id,
         "snapshots": {one.volume_id: one.snapshot_id for one in made},
         "copying": target is not None,
+        "state": "pending",
+        "execution": execution,
+        "follow": f"aws stepfunctions describe-execution --region {services.settings.hub_region} "
+        f"--execution-arn {execution}",
         "warnings": [f"{one} is not in the snapshot: it was attached or detached meanwhile." for one in gone],
     }
 
@@ -239,6 +243,7 @@ def _record(
     services: OnDemandServices,
 ) -> None:
     request = asked.request
+    held = {one.volume_id: one.snapshot_id for one in made}
     point = RestorePoint(
         point_id=asked.point_id,
         kind=Kind.SNAPSHOT,
@@ -249,8 +254,12 @@ def _record(
         taken_at=min(one.started_at for one in made),
         manual=True,
         keep_until=asked.keep_until,
-        snapshot_ids={one.volume_id: one.snapshot_id for one in made},
+        snapshot_ids=held,
         size_bytes=sum(one.size_bytes for one in made),
+        complete=any(
+            one.point_id == asked.point_id and one.snapshot_ids == held and one.complete
+            for one in services.catalog.points(request.instance_id, Kind.SNAPSHOT)
+        ),
     )
     services.catalog.add_point(point, configuration)
     remember_expiry(point, request.role, services)
@@ -283,21 +292,18 @@ def _target(request: ManualSnapshot, account: str) -> CopyTo:
     return target
 
 
-def _start_copy(
+def _follow(
     asked: Asked,
-    target: CopyTo,
+    target: CopyTo | None,
     made: Sequence[VolumeSnapshot],
     configuration: InstanceConfiguration,
     services: OnDemandServices,
-) -> None:
-    hub = services.settings.hub_region
-    machine = (
-        f"arn:{partition(hub)}:states:{hub}:{services.configuration.backup_account}:stateMachine:"
-        f"{services.settings.installation}-manual-snapshot"
-    )
-    services.executions(hub).start(
+) -> str:
+    """Start the machine that waits until the snapshots are complete, once; returns the execution's ARN."""
+    machine = machine_arn("manual_snapshot", services)
+    services.executions(services.settings.hub_region).start(
         machine,
-        f"{asked.point_id}-copy",
+        asked.point_id,
         {
             "point_id": asked.point_id,
             "instance_id": asked.request.instance_id,
@@ -306,7 +312,8 @@ def _start_copy(
             "region": asked.request.region,
             "role": asked.request.role,
             "snapshots": {one.volume_id: one.snapshot_id for one in made},
-            "target": target.model_dump(),
+            "target": target.model_dump() if target else None,
             "tags": asked.own_tags,
         },
     )
+    return f"{machine.replace(':stateMachine:', ':execution:')}:{asked.point_id}"
