@@ -18,6 +18,7 @@ from constructs import Construct
 
 from holdfast.model.configuration import AnyPolicy, SlaPolicy, SlaTemplate
 from holdfast.model.firings import firings, sla_firings
+from holdfast.model.ids import metric_label
 from holdfast.settings import Settings
 from infra.constructs.state_machine import MACHINES
 from infra.function_table import rows_at
@@ -183,14 +184,10 @@ def _reported(policy: AnyPolicy, name: str, statistic: str = "Sum") -> cloudwatc
     return cloudwatch.Metric(
         namespace=NAMESPACE,
         metric_name=name,
-        dimensions_map={"Policy": policy.name},
+        dimensions_map={"Policy": metric_label(policy.name)},
         statistic=statistic,
         period=DAY,
     )
-
-
-def _has_metrics(policy: AnyPolicy) -> bool:
-    return policy.name.isascii() and policy.name.isprintable()
 
 
 def deploy_sla_missed(scope: Construct, site: Site, topic: sns.ITopic) -> list[cloudwatch.Alarm]:
@@ -206,7 +203,7 @@ def deploy_sla_missed(scope: Construct, site: Site, topic: sns.ITopic) -> list[c
             topic=topic,
         )
         for policy in site.configuration.sla_policies
-        if policy.enabled and _has_metrics(policy)
+        if policy.enabled
     ]
 
 
@@ -215,8 +212,8 @@ def deploy_overdue(scope: Construct, site: Site, topic: sns.ITopic) -> list[clou
     alarms = []
     for policy in _policies(site):
         silence = longest_silence([policy], _templates(site))
-        if silence is None or not _has_metrics(policy):
-            continue  # CloudWatch knows metrics by printable ASCII only: there is nothing to watch
+        if silence is None:
+            continue
         alarms.append(
             _alarm(
                 scope,

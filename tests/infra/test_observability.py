@@ -7,11 +7,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import aws_cdk as cdk
 import pytest
+from aws_cdk import aws_sns as sns
+from aws_cdk.assertions import Template as Synthesized
 
 from holdfast.model.configuration import SchedulePolicy
-from infra.constructs.observability import longest_silence
-from tests.infra.conftest import Template, resources
+from holdfast.model.ids import metric_label
+from infra.constructs.observability import deploy_overdue, longest_silence
+from infra.names import Site
+from tests.infra.conftest import Template, a_configuration, resources
 
 ROOT = Path(__file__).parents[2]
 HUB, CELL = "holdfast-hub", "holdfast-cell-eu-west-1"
@@ -80,6 +85,16 @@ def test_an_enabled_policy_without_a_good_session_is_an_alarm(templates: dict[st
     assert {str(metric["Dimensions"]) for metric in stats} == {
         str([{"Name": "Policy", "Value": "Production daily"}])
     }
+
+
+def test_a_policy_whose_name_is_not_ascii_is_watched_too():
+    watched = policy(daily={"snapshots": {"hours": [7]}}).model_copy(update={"name": "Täglich"})
+    site = Site.hub(a_configuration().model_copy(update={"policies": (watched,), "sla_policies": ()}))
+    stack = cdk.Stack(cdk.App(), "stack")
+    deploy_overdue(stack, site, sns.Topic(stack, "Topic"))
+    (found,) = alarms(Synthesized.from_stack(stack).to_json()).values()
+    stats = [metric["MetricStat"]["Metric"] for metric in found["Metrics"] if "MetricStat" in metric]
+    assert {metric["Dimensions"][0]["Value"] for metric in stats} == {metric_label("Täglich")}
 
 
 @pytest.mark.parametrize(

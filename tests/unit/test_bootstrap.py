@@ -18,6 +18,7 @@ from holdfast.bootstrap import Services, World
 from holdfast.bundle import dump_bundle
 from holdfast.errors import ConfigurationError, KeyUnavailableError, NotFoundError
 from holdfast.metrics import publish
+from holdfast.model.ids import metric_label
 from holdfast.settings import Settings
 from holdfast.stores.lists import StoredLists
 from tests.memory_store import MemoryStore
@@ -194,6 +195,12 @@ def test_metrics_are_one_line_with_the_policy_as_dimension():
         "BytesStored": "Bytes",
         "DurationSeconds": "Seconds",
     }
+
+
+def test_a_policy_with_any_name_has_metrics_that_its_alarm_finds():
+    stream = io.StringIO()
+    publish({"Sessions": 1}, policy="Täglich", namespace="H", stream=stream)
+    assert json.loads(stream.getvalue())["Policy"] == metric_label("Täglich") != "Täglich"
 
 
 def test_metrics_of_the_installation_have_no_dimension():

@@ -37,6 +37,14 @@ def test_policies_whose_names_look_alike_have_different_sessions():
     assert ids.session_id("a b", SLOT) != ids.session_id("a-b", SLOT)
 
 
+def test_every_policy_has_a_metric_of_its_own_in_printable_ascii():
+    names = ["daily", "Täglich", "T-glich", "täglich\t", "日次", "週次", "a b"]
+    labels = [ids.metric_label(name) for name in names]
+    assert len(set(labels)) == len(names)
+    assert all(label.isascii() and label.isprintable() and label for label in labels)
+    assert (labels[0], labels[-1]) == ("daily", "a b")
+
+
 def test_points_and_tokens_follow_from_what_they_are_for():
     session = ids.session_id("daily", SLOT)
     assert ids.point_id(session, "i-1").startswith("20261122T070000Z-")

@@ -14,6 +14,8 @@ from typing import TextIO
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
+from holdfast.model.ids import metric_label
+
 DIMENSION = "Policy"
 UNITS = {"Bytes": MetricUnit.Bytes, "Seconds": MetricUnit.Seconds, "Percent": MetricUnit.Percent}
 
@@ -29,7 +31,7 @@ def publish(
         namespace=namespace, metric_set={}, dimension_set={}, metadata_set={}
     )
     if policy:
-        provider.add_dimension(name=DIMENSION, value=policy)
+        provider.add_dimension(name=DIMENSION, value=metric_label(policy))
     for name, value in metrics.items():
         unit = next((unit for word, unit in UNITS.items() if word in name), MetricUnit.Count)
         provider.add_metric(name=name, unit=unit, value=value)

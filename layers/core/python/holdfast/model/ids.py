@@ -54,6 +54,14 @@ def point_id(session: str, instance_id: str) -> str:
     return f"{session[:16]}-{_digest(session, instance_id)[:12]}"
 
 
+def metric_label(policy: str) -> str:
+    """A policy's name as CloudWatch takes it for a dimension, which is printable ASCII; no two are alike."""
+    if policy.isascii() and policy.isprintable():
+        return policy
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", policy).strip("-")
+    return f"{slug}-{_digest(policy)[:8]}".strip("-")
+
+
 def client_token(*parts: str) -> str:
     """An idempotency token (at most 64 characters) for AWS create calls."""
     return _digest(*parts)[:64]
