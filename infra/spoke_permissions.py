@@ -264,7 +264,9 @@ def trust(configuration: Configuration, role: SpokeRole, organization_id: str = 
     """
     site = Site.hub(configuration)
     verbs = dict.fromkeys(verb for duty in role.duties for verb in assumers(duty))
-    callers = [site.role_pattern(verb) for verb in verbs]
+    # The principal fixes partition and account; written in every pattern, they would not fit into a policy.
+    fixed = f"arn:{site.partition}:iam::{site.account}:"
+    callers = [site.role_pattern(verb).replace(fixed, "arn:*:iam::*:") for verb in verbs]
     when: dict[str, dict[str, Any]] = {"ArnLike": {"aws:PrincipalArn": callers}}
     if role.external_ids:
         when["StringEquals"] = {"sts:ExternalId": list(role.external_ids)}
