@@ -10,7 +10,7 @@ from holdfast.model.inventory import AttachedVolume, Instance
 from holdfast.model.restore_point import Flag
 from holdfast.model.schedules import Keep
 from holdfast.model.session import State
-from holdfast.planning.attempts import health_check_due, is_told, recipients, to_retry
+from holdfast.planning.attempts import health_check_due, is_told, mailings, recipients, to_retry
 from holdfast.planning.chain import Link, contents, remove
 from holdfast.planning.generations import extended, lock
 from holdfast.planning.replication import Copy, Refusal, is_default_key, plan_copy
@@ -109,6 +109,7 @@ def test_only_failed_instances_of_scheduled_sessions_are_tried_again():
     assert to_retry(outcomes, 0, 3) == ("a", "c")
     assert to_retry(outcomes, 3, 3) == ()
     assert to_retry(outcomes, 0, 3, manual=True) == ()
+    assert to_retry(outcomes, 0, 3, stopped=True) == ()
 
 
 def test_results_are_told_as_configured():
@@ -128,6 +129,23 @@ def test_an_address_in_both_lists_gets_one_mail_by_the_settings_of_the_policy():
     found = recipients(of_policy, everywhere)
     assert found == (("Ops@example.com", of_policy), ("all@example.com", everywhere))
     assert recipients(None, everywhere) == (("ops@example.com", everywhere), ("all@example.com", everywhere))
+
+
+def test_whoever_is_in_both_settings_is_told_once_by_those_of_the_policy():
+    of_policy = Mailing(recipients=("Ops@example.com",), on_success=False)
+    everywhere = Mailing(sender="us@example.com", recipients=("ops@example.com", "all@example.com"))
+    special, general = mailings(of_policy, everywhere, "own-topic")
+    assert (special.recipients, special.sender, special.topic_arn) == (
+        ("Ops@example.com",),
+        "us@example.com",
+        "",
+    )
+    assert (general.recipients, general.topic_arn) == (("all@example.com",), "own-topic")
+    assert mailings(None, everywhere, "own-topic")[0].recipients == everywhere.recipients
+    named = everywhere.model_copy(update={"topic_arn": "theirs"})
+    assert [one.topic_arn for one in mailings(of_policy, named, "own-topic")] == ["", "theirs"]
+    same = of_policy.model_copy(update={"topic_arn": "theirs"})
+    assert [one.topic_arn for one in mailings(same, named, "own-topic")] == ["theirs", ""]
 
 
 def test_a_health_check_waits_for_success_or_the_last_retry_and_runs_once_a_day():
