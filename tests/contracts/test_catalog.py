@@ -16,6 +16,7 @@ from holdfast.errors import NotFoundError, PermanentError
 from holdfast.model.inventory import Instance, InstanceConfiguration
 from holdfast.model.restore_point import Flag, Kind, RestorePoint
 from holdfast.model.session import Session, State
+from holdfast.operations.retention_in_force import FOR_GOOD, IN_FORCE, part_of
 from holdfast.ports import Catalog, Switch
 from tests.session_world import MemoryCatalog
 
@@ -242,6 +243,16 @@ def test_records_are_kept_for_ever_when_asked_for(dynamo: Any):
     catalog = DynamoCatalog(dynamo, TABLE, None)
     catalog.begin_session(a_session())
     assert all("expires_at" not in item for item in dynamo.scan(TableName=TABLE)["Items"])
+
+
+@pytest.mark.parametrize("record_for", [timedelta(days=1), timedelta(days=36_234), None])
+def test_what_has_to_be_remembered_for_good_is_dated_far_ahead(dynamo: Any, record_for: timedelta | None):
+    catalog = DynamoCatalog(dynamo, TABLE, record_for)
+    policy_in_force = part_of("Produktion täglich", Kind.SNAPSHOT)
+    catalog.write_part(IN_FORCE, policy_in_force, {"held": []}, at=FOR_GOOD)
+    assert catalog.read_part(IN_FORCE, policy_in_force) == {"held": []}
+    (item,) = dynamo.scan(TableName=TABLE)["Items"]
+    assert float(item.get("expires_at", {"N": "inf"})["N"]) > datetime(8999, 1, 1, tzinfo=UTC).timestamp()
 
 
 def test_what_can_never_fit_into_an_item_is_told(dynamo: Any):

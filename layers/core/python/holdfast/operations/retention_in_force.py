@@ -31,7 +31,8 @@ IN_FORCE: Final = "retention-in-force"
 """The session whose parts remember what is in force."""
 OBSOLETE: Final = "obsolete"
 """The part about obsolete snapshots; those of policies are ``policy/<name>/<kind>``."""
-_NEVER: Final = datetime(9000, 1, 1, tzinfo=UTC)
+FOR_GOOD: Final = datetime(9000, 1, 1, tzinfo=UTC)
+"""Parts expire some time after their date; these must outlive every policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,4 +132,4 @@ def _written(found: InForce) -> tuple[list[Any], Any]:
 
 def _write(part: str, found: InForce, noted: dict[str, str], catalog: Catalog) -> None:
     held, wanted = _written(found)
-    catalog.write_part(IN_FORCE, part, {"held": held, "wanted": wanted, **noted}, at=_NEVER)
+    catalog.write_part(IN_FORCE, part, {"held": held, "wanted": wanted, **noted}, at=FOR_GOOD)
