@@ -82,20 +82,23 @@ def nothing(points: list[RestorePoint], sets: Sets) -> tuple[Verdict, ...]:
 
 def lift_marks(chain: Chain, sets: Sets, spoke: Spoke, services: Services) -> None:
     """Lift the mark of bases from sets that are older than what the newest backup was made of."""
+    marked = [
+        (point_id, one) for point_id, snapshots in sets.items() for one in snapshots if names.BASE in one.tags
+    ]
+    if not marked:
+        return
     newest: dict[str, RestorePoint] = {}
     for point in services.catalog.points(chain.instance_id, Kind.BACKUP):
         if point.complete:
             newest[point.repository] = max(point, newest.get(point.repository, point), key=_age)
-    for point_id, snapshots in sets.items():
-        for one in snapshots:
-            backup = newest.get(one.tags.get(names.BASE, ""))
-            if backup is None or backup.point_id <= point_id:
-                continue
-            if one.snapshot_id not in backup.snapshot_ids.values():
-                try:
-                    spoke.untag_snapshot(one.snapshot_id, [names.BASE])
-                except SourceGoneError:
-                    log.info("%s is gone already", one.snapshot_id)
+    for point_id, one in marked:
+        backup = newest.get(one.tags[names.BASE])
+        if backup is None or backup.point_id <= point_id or one.snapshot_id in backup.snapshot_ids.values():
+            continue
+        try:
+            spoke.untag_snapshot(one.snapshot_id, [names.BASE])
+        except SourceGoneError:
+            log.info("%s is gone already", one.snapshot_id)
 
 
 def _age(point: RestorePoint) -> str:
