@@ -101,6 +101,17 @@ def test_a_standing_limits_what_is_shown_and_not_the_sums(world: CommandWorld, h
     assert ([line["instance_id"] for line in told["lines"]], told["instances"]["total"]) == ([DB], 2)
 
 
+def test_the_sums_of_several_days_stand_below_each_other(world: CommandWorld, holdfast: Command) -> None:
+    world.clock.current = MONDAY + DAY
+    record_coverage(RecordCoverage(scheduled_at=world.clock.now()), world)
+    rows = holdfast("coverage", "--days", "14").result
+    assert [(row["on"], row["protected"], row["failed"], row["total"]) for row in rows] == [
+        ("2026-11-23", 0, 2, 2),
+        ("2026-11-22", 1, 1, 2),
+    ]
+    assert len(holdfast("coverage", "--days", "1").result) == 1
+
+
 def test_a_table_shows_sums_accounts_and_what_needs_attention(world: CommandWorld, holdfast: Command) -> None:
     shown = holdfast("coverage", "--output", "table").out
     assert "Coverage of 2026-11-22" in shown
@@ -190,6 +201,15 @@ def test_an_explanation_reads_as_text(world: CommandWorld, holdfast: Command) ->
     assert "  -> daily: protected: all instances are selected" in lines
     assert "next slots (in UTC)" in lines
     assert lines[-1] == "  nothing"
+
+
+def test_who_switched_a_policy_off_is_told(world: CommandWorld, holdfast: Command) -> None:
+    world.catalog.switch_policy("daily", off=True, by="anna", at=MONDAY)
+    told = holdfast("explain", WEB).result
+    assert told["owner"] in (None, "")
+    assert "the policy daily was switched off by anna at 2026-11-23 04:00 UTC" in told["notes"]
+    world.catalog.switch_policy("daily", off=False, by="anna", at=MONDAY)
+    assert not any("switched off" in note for note in holdfast("explain", WEB).result["notes"])
 
 
 def test_an_instance_that_is_gone_is_explained_by_its_restore_points(

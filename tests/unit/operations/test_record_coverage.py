@@ -357,6 +357,16 @@ def test_tags_of_volumes_that_no_item_holds_do_not_stop_the_ledger():
     assert kept.tags == instance.tags
 
 
+def test_what_another_version_kept_and_this_one_cannot_read_is_looked_at_anew():
+    world = Setting(MEMBER)
+    world.add_instance(1)
+    world.record(SATURDAY)
+    key = ("coverage/known", f"instances/{ACCOUNT}/{REGION}/0000")
+    world.catalog.part_records[key]["rows"] += [{"instance_id": "i-1", "novelty": 1}]
+    assert len(read_known(world.catalog).instances[ACCOUNT, REGION]) == 1
+    assert len(world.record(SUNDAY).lines) == 1
+
+
 def test_a_shorter_inventory_forgets_the_pieces_of_a_longer_one():
     world = Setting(MEMBER)
     for number in range(1, 4):

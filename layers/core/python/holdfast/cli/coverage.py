@@ -64,15 +64,22 @@ def coverage(
         Standing | None, typer.Option(help="Show only instances that stand so.", case_sensitive=False)
     ] = None,
     live: Annotated[bool, typer.Option("--live", help="Look now instead of reading a ledger.")] = False,
+    days: Annotated[
+        int, typer.Option(min=0, max=400, help="Only the sums of the last days, newest first.")
+    ] = 0,
     check: Annotated[
         bool,
         typer.Option("--check", help="Exit code 1 when an instance failed, 3 when one is unreachable."),
     ] = False,
 ) -> None:
     """Show where every instance stands: protected, failed, excluded, not selected, unreachable."""
-    from holdfast.operations.coverage_ledger import read_day
+    from holdfast.operations.coverage_ledger import heads, read_day
 
     cli: CommandContext = context.obj
+    if days:
+        today = cli.services.clock.now().date() + timedelta(days=1)
+        cli.emit([_sums(head) for head in heads(today, days + 1, cli.services.catalog)][:days])
+        return
     if live and on:
         raise typer.BadParameter("--live looks at this moment; it cannot be combined with --date.")
     name: str | date
@@ -98,6 +105,14 @@ def sums(day: Day) -> dict[str, int]:
     """Instances by standing, and their total."""
     counts = {standing.value: count for standing, count in day.counts().items()}
     return {**counts, "total": sum(counts.values())}
+
+
+def _sums(head: Head) -> dict[str, Any]:
+    return {
+        "on": str(head.on),
+        **{each.value: head.counts.get(each, 0) for each in Standing},
+        "total": head.inventory,
+    }
 
 
 def _line(line: Line) -> dict[str, Any]:

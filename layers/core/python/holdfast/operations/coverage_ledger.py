@@ -7,12 +7,13 @@ not there, and a head is never written over.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from holdfast.errors import NotFoundError
 from holdfast.model.configuration import Configuration
@@ -22,6 +23,8 @@ from holdfast.model.scope import Account
 from holdfast.planning.coverage import AccountLine, Day, Line
 from holdfast.planning.standing import Standing
 from holdfast.ports import Catalog
+
+log = logging.getLogger(__name__)
 
 KEPT_FOR: Final = timedelta(days=397)
 """Thirteen months, so that a year can be compared with the one before; longer where session records are."""
@@ -141,8 +144,14 @@ def read_head(name: date | str, catalog: Catalog) -> Head | None:
 
 def newest_head(before: date, catalog: Catalog) -> Head | None:
     """The head of the newest ledger of a day before ``before``, at most LOOK_BACK days earlier."""
-    heads = (read_head(before - timedelta(days=back), catalog) for back in range(1, LOOK_BACK + 1))
-    return next((head for head in heads if head), None)
+    return next(heads(before, LOOK_BACK, catalog), None)
+
+
+def heads(before: date, days: int, catalog: Catalog) -> Iterator[Head]:
+    """The heads of the ledgers of up to ``days`` days before ``before``, newest first."""
+    for back in range(1, days + 1):
+        if head := read_head(before - timedelta(days=back), catalog):
+            yield head
 
 
 def read_day(name: date | str, catalog: Catalog, account: str = "") -> tuple[Head, Day]:
@@ -217,11 +226,20 @@ def read_known(catalog: Catalog, account: str = "", region: str = "") -> Known:
     prefix = "/".join(part for part in ("instances", account, region) if part) + "/"
     for group, part in _pieces(catalog, prefix):
         place = (group.split("/")[1], group.split("/")[2])
-        found = tuple(Instance.model_validate(row) for row in part["rows"])
+        found = tuple(one for row in part["rows"] if (one := _known(row)))
         instances[place] = (*instances.get(place, ()), *found)
         seen_at[place] = datetime.fromisoformat(part["seen_at"])
         default_keys[place] = part["default_key"]
     return Known(accounts, instances, seen_at, default_keys)
+
+
+def _known(row: Mapping[str, Any]) -> Instance | None:
+    """An instance as an earlier run kept it; None when another version wrote what this one cannot read."""
+    try:
+        return Instance.model_validate(row)
+    except ValidationError as error:
+        log.warning("%s is not known any more: %s", row.get("instance_id"), error)
+        return None
 
 
 def _pieces(catalog: Catalog, prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
