@@ -70,6 +70,7 @@ def explain(
         horizon=timedelta(days=days),
     )
     ledger = _ledger(cli, subject)
+    subject.notes += _switched_off(cli, found)
     subject.notes += _waiting(cli, found)
     result = _result(subject, found, ledger, len(points))
     zone = _zone(cli, found, subject.instance.region)
@@ -124,6 +125,16 @@ def _ledger(cli: CommandContext, subject: Subject) -> dict[str, Any] | None:
     if line is None:
         return None
     return {"on": str(day.on), "standing": line.standing.value, "reason": line.reason}
+
+
+def _switched_off(cli: CommandContext, found: Explanation) -> Iterator[str]:
+    """Who switched off a policy that has an opinion on the instance, and when."""
+    switches = cli.services.catalog.switches()
+    for name in (opinion.policy for opinion in found.opinions):
+        said = switches.get(name)
+        if said and said.off:
+            when = f" at {said.at:%Y-%m-%d %H:%M} UTC" if said.at else ""
+            yield f"the policy {name} was switched off by {said.by or 'an operator'}{when}"
 
 
 def _waiting(cli: CommandContext, found: Explanation) -> Iterator[str]:
