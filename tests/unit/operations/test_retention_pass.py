@@ -296,6 +296,15 @@ def test_the_second_look_spares_what_somebody_needs_meanwhile():
     assert world.left() == ["11-18", "11-19"]
 
 
+def test_only_what_both_looks_remove_goes():
+    """A session makes another snapshot between the two: what lapses by it is left to the session."""
+    world, instance_id = a_world()
+    spoke = world.spoke("", ACCOUNT, REGION)
+    spoke.faults["find_snapshots"] = [lambda: None, lambda: world.put(instance_id, FOUR + DAY) and None]
+    play_pass(world, FOUR + DAY)
+    assert world.left() == ["11-20", "11-21", "11-23"]
+
+
 def test_time_that_runs_out_goes_on_behind_the_last_chain():
     world, _ = a_world()
     for number in (2, 3):
