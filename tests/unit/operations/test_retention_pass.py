@@ -17,7 +17,16 @@ from holdfast.operations.plan_retention import PlanRetention, plan_retention
 from holdfast.operations.retention_in_force import confirm, obsolete_in_force, waiting
 from holdfast.ports import OrganizationAccount
 from tests.retention_play import PassWorld, newest_pass, play_pass, problems, two_policies
-from tests.session_world import ACCOUNT, POLICY, REGION, START, MemoryOrganization, Snapshot, configured
+from tests.session_world import (
+    ACCOUNT,
+    POLICY,
+    REGION,
+    REPOSITORY,
+    START,
+    MemoryOrganization,
+    Snapshot,
+    configured,
+)
 from tests.sla_world import sla_configuration
 
 DAY = timedelta(days=1)
@@ -241,6 +250,30 @@ def test_what_is_younger_than_a_day_or_being_read_is_left_to_its_session():
     world.put(instance_id, START - timedelta(hours=3))
     play_pass(world, START)
     assert world.left() == ["11-18", "11-22"]
+
+
+def test_an_obsolete_snapshot_that_is_being_read_is_not_even_given_up():
+    world = PassWorld(two_policies(first=daily(1), second=daily(1), obsolete_snapshots=OBSOLETE))
+    world.terminate(fill(world, policy="first"))
+    confirm_obsolete(world)
+    at = START + 100 * DAY
+    first = next(iter(world.spoke("", ACCOUNT, REGION).snapshots.values()))
+    first.tags[names.IN_USE] = stamp(at - DAY)
+    assert play_pass(world, at)["state"] == "Success"
+    assert (world.left(), world.listed) == (["11-17"], ["11-17"])
+
+
+@pytest.mark.parametrize("backup, marked", [(5, True), (4, True), (3, False)])
+def test_the_mark_of_a_base_is_lifted_once_a_newer_backup_is_there(backup: int, marked: bool):
+    """The backup is made of the snapshot of so many days ago; the mark is on the one of four days ago."""
+    world, instance_id = a_world(repository=REPOSITORY, daily=daily(9)["daily"])
+    points = {(START - one.taken_at).days: one for one in world.catalog.points(instance_id)}
+    spoke = world.spoke("", ACCOUNT, REGION)
+    (snapshot_id,) = points[4].snapshot_ids.values()
+    spoke.snapshots[snapshot_id].tags[names.BASE] = REPOSITORY
+    world.catalog.add_point(points[backup].model_copy(update={"kind": Kind.BACKUP, "repository": REPOSITORY}))
+    play_pass(world, FOUR + DAY)
+    assert (names.BASE in spoke.snapshots[snapshot_id].tags) is marked
 
 
 def test_manual_snapshots_are_nobodys_but_their_own():
