@@ -10,6 +10,7 @@ import pytest
 
 from holdfast.errors import AccessDeniedError, NotFoundError, ThrottledError, UnavailableError
 from holdfast.model.configuration import Configuration
+from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.model.session import Outcome, Problem, Session, State
 from holdfast.operations.coverage_ledger import chunks, dated, read_day, read_head, read_known
 from holdfast.operations.look_around import AT_ONCE, LATE, MARGIN, SLOW, accesses, look_around
@@ -226,6 +227,20 @@ def test_a_missing_session_is_a_failure_from_the_second_day_of_a_policy_on():
     world.add_instance(1)
     assert standings(world.record(SATURDAY)) == {"1": "not selected"}
     assert standings(world.record(SUNDAY)) == {"1": "failed"}
+
+
+def test_a_restore_point_of_the_next_morning_says_nothing_about_the_day():
+    world = Setting(MEMBER)
+    instance_id = world.add_instance(1)
+    made = {"kind": Kind.SNAPSHOT, "account": ACCOUNT, "region": REGION, "instance_id": instance_id}
+    world.catalog.add_point(RestorePoint(point_id="later", taken_at=at(SUNDAY, 3), **made))
+    assert standings(world.record(SATURDAY)) == {"1": "not selected"}
+    manual = RestorePoint(point_id="by hand", taken_at=at(SATURDAY, 3), manual=True, **made)
+    world.catalog.add_point(manual)
+    assert standings(world.record(SATURDAY - timedelta(days=1))) == {"1": "not selected"}
+    world.catalog.add_point(RestorePoint(point_id="earlier", taken_at=at(SATURDAY, 2), **made))
+    world.catalog.part_records.clear()
+    assert standings(world.record(SATURDAY)) == {"1": "protected"}
 
 
 def test_slots_from_before_a_policy_was_switched_on_do_not_count():

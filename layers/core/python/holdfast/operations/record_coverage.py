@@ -114,7 +114,7 @@ def _made(
         runs=sessions.runs,
         endings=sessions.endings,
         before=before,
-        newest=lambda instance_id: _newest(catalog.points(instance_id)),
+        newest=lambda instance_id: _newest(catalog.points(instance_id), end),
         counts_from=_counts_from(configuration, head, sessions, end, services),
     )
     made = day(
@@ -150,9 +150,9 @@ def _counts_from(
     return new | {name: said.at for name, said in switches if said.at is not None and not said.off}
 
 
-def _newest(points: Iterable[RestorePoint]) -> datetime | None:
-    """When the newest restore point was taken that a session made."""
-    return max((each.taken_at for each in points if _counts(each)), default=None)
+def _newest(points: Iterable[RestorePoint], end: datetime) -> datetime | None:
+    """When the newest restore point before ``end`` was taken that a session made."""
+    return max((each.taken_at for each in points if _counts(each) and each.taken_at < end), default=None)
 
 
 def _counts(point: RestorePoint) -> bool:
