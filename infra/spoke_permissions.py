@@ -75,6 +75,21 @@ class Spoke:
             if roles.get(policy.source.role, "") == self.account if known else policy.source.organization:
                 yield policy
 
+    @property
+    def only_receives(self) -> bool:
+        """Whether replicas come into this account, and no policy protects anything in it."""
+        configuration = self.configuration
+        roles = {role.name: role.account for role in configuration.roles}
+        every = (*configuration.policies, *configuration.sla_policies)
+        targets = {roles.get(target.role) for policy in every for target in policy.replication}
+        return self.account in targets and not any(self.policies)
+
+    @property
+    def trades(self) -> bool:
+        """Whether the configuration has another account with which snapshots can be exchanged."""
+        others = {role.account for role in self.configuration.roles} - {self.account}
+        return bool(others or self.configuration.organizations)
+
     def default_key(self) -> Statement:
         """Tell which key is the one that AWS manages for EBS: what is under it cannot be shared."""
         return allow(
@@ -110,20 +125,14 @@ def may_leave(configuration: Configuration, policy: Policy) -> bool:
 def backup(spoke: Spoke) -> tuple[Statement, ...]:
     """Find instances; make, tag, copy, read and remove snapshots that carry the installation's tag."""
     snapshots = spoke.ec2("snapshot", owned=False)
-    configuration = spoke.configuration
-    partners = sorted({configuration.backup_account, *(role.account for role in configuration.roles)})
-    # An Organization's accounts are not known here: its snapshots may go to any, but never to everybody.
-    known = {} if configuration.organizations else {"StringEqualsIfExists": {"ec2:Add/userId": partners}}
-    shared = {**spoke.ours, **known, "Null": {"ec2:Add/group": "true"}}
     # ForAllValues alone is true without keys, and a call without keys removes every tag.
     named: Conditions = {
         "ForAllValues:StringLike": {"aws:TagKeys": [f"{tags.PREFIX}*"]},
         "Null": {"aws:TagKeys": "false"},
     }
     own_tags: Conditions = {**spoke.ours, **named}
-    lends = any(may_leave(configuration, policy) for policy in spoke.policies)
     return (
-        *((spoke.default_key(),) if lends else ()),
+        *(() if spoke.only_receives else _of_sources(spoke)),
         allow(
             "FindInstances",
             "ec2:DescribeAddresses DescribeInstanceAttribute DescribeInstances DescribeSnapshots"
@@ -131,42 +140,60 @@ def backup(spoke: Spoke) -> tuple[Statement, ...]:
             "*",
             because=_READ_ONLY,
         ),
-        allow(
-            "SnapshotSources",
-            "ec2:CreateSnapshots",
-            spoke.ec2("instance"),
-            spoke.ec2("volume"),
-            because=_SOURCES,
-        ),
-        allow(
-            "MakeSnapshots",
-            "ec2:CreateSnapshots CopySnapshot",
-            snapshots,
-            when=spoke.made_by_us,
-            because=_ANY_ID,
-        ),
+        allow("CopySnapshots", "ec2:CopySnapshot", snapshots, when=spoke.made_by_us, because=_ANY_ID),
         allow("CopySources", "ec2:CopySnapshot", snapshots, when=spoke.ours, because=_ANY_ID),
-        # Tags of a snapshot that another account shares are not visible here; that account chose to share it.
-        allow(
-            "CopySharedSources",
-            "ec2:CopySnapshot",
-            snapshots,
-            when={"StringNotEquals": {"ec2:Owner": spoke.account}},
-            because=_ANY_ID,
-        ),
+        *((_shared_sources(spoke),) if spoke.trades else ()),
         spoke.tagging("TagNewSnapshots", (snapshots,), "CreateSnapshots", "CopySnapshot"),
         allow("TagSnapshots", "ec2:CreateTags", snapshots, when=spoke.ours, because=_ANY_ID),
         allow("UntagSnapshots", "ec2:DeleteTags", snapshots, when=own_tags, because=_ANY_ID),
-        allow("ShareSnapshots", "ec2:ModifySnapshotAttribute", snapshots, when=shared, because=_ANY_ID),
         allow("RemoveSnapshots", "ec2:DeleteSnapshot", snapshots, when=spoke.ours, because=_ANY_ID),
-        allow(
-            "ReadSnapshots",
-            "ebs:ListSnapshotBlocks ListChangedBlocks GetSnapshotBlock",
-            snapshots,
-            when=spoke.ours,
-            because=_ANY_ID,
-        ),
         *spoke.keys(),
+    )
+
+
+def _of_sources(spoke: Spoke) -> Iterator[Statement]:
+    """Where instances are protected: make snapshots, read their blocks, lend them to another account."""
+    snapshots = spoke.ec2("snapshot", owned=False)
+    yield allow(
+        "SnapshotSources",
+        "ec2:CreateSnapshots",
+        spoke.ec2("instance"),
+        spoke.ec2("volume"),
+        because=_SOURCES,
+    )
+    yield allow("MakeSnapshots", "ec2:CreateSnapshots", snapshots, when=spoke.made_by_us, because=_ANY_ID)
+    yield allow(
+        "ReadSnapshots",
+        "ebs:ListSnapshotBlocks ListChangedBlocks GetSnapshotBlock",
+        snapshots,
+        when=spoke.ours,
+        because=_ANY_ID,
+    )
+    if spoke.trades:
+        yield _lent(spoke)
+    if any(may_leave(spoke.configuration, policy) for policy in spoke.policies):
+        yield spoke.default_key()
+
+
+def _lent(spoke: Spoke) -> Statement:
+    """Share our snapshots with accounts of the configuration, and never with everybody."""
+    configuration = spoke.configuration
+    partners = sorted({configuration.backup_account, *(role.account for role in configuration.roles)})
+    # An Organization's accounts are not known here: its snapshots may go to any.
+    known = {} if configuration.organizations else {"StringEqualsIfExists": {"ec2:Add/userId": partners}}
+    shared: Conditions = {**spoke.ours, **known, "Null": {"ec2:Add/group": "true"}}
+    snapshots = spoke.ec2("snapshot", owned=False)
+    return allow("ShareSnapshots", "ec2:ModifySnapshotAttribute", snapshots, when=shared, because=_ANY_ID)
+
+
+def _shared_sources(spoke: Spoke) -> Statement:
+    """Copy what another account shares: its tags are not visible here, and that account chose to share it."""
+    return allow(
+        "CopySharedSources",
+        "ec2:CopySnapshot",
+        spoke.ec2("snapshot", owned=False),
+        when={"StringNotEquals": {"ec2:Owner": spoke.account}},
+        because=_ANY_ID,
     )
 
 

@@ -25,13 +25,15 @@ from infra.statements import Statement  # noqa: E402
 
 TARGET = ROOT / "docs" / "iam-permissions.md"
 PROTECTED = "999900001111"
+VAULT = "999922223333"
 
 EXAMPLE = Configuration.model_validate(
     {
         "backup_account": "111122223333",
         "hub_region": "eu-central-1",
         "roles": [
-            {"name": "one", "arn": f"arn:aws:iam::{PROTECTED}:role/HoldfastBackup", "external_id": "X"}
+            {"name": "one", "arn": f"arn:aws:iam::{PROTECTED}:role/HoldfastBackup", "external_id": "X"},
+            {"name": "vault", "arn": f"arn:aws:iam::{VAULT}:role/HoldfastBackup", "external_id": "X"},
         ],
         "organizations": [
             {
@@ -55,16 +57,28 @@ EXAMPLE = Configuration.model_validate(
                 "regions": ["eu-west-1"],
                 "selection": {"all": True},
                 "daily": {"snapshots": {"hours": [1]}},
-            }
+            },
+            {
+                "name": "replicated",
+                "source": {"role": "one"},
+                "regions": ["eu-west-1"],
+                "selection": {"all": True},
+                "daily": {"replicas": {"hours": [1]}},
+                "replication": [{"source_region": "eu-west-1", "region": "eu-west-1", "role": "vault"}],
+            },
         ],
         "notifications": {"sender": "holdfast@example.com", "recipients": ["operators@example.com"]},
     }
 )
-"""What the reference shows: a role, an Organization, a repository with a key, a Region beside the hub's."""
+"""What the reference shows: roles, an Organization, a repository with a key, a Region beside the hub's.
+
+Replicas go from one of the accounts to the other.
+"""
 
 SHOWN = {
     "111122223333": "BACKUP",
     PROTECTED: "PROTECTED",
+    VAULT: "VAULT",
     "777788889999": "MANAGEMENT",
     "eu-central-1": "HUB-REGION",
     "eu-west-1": "REGION",
@@ -153,6 +167,14 @@ def spoke_sections() -> Iterator[str]:
         yield f"### {title}\n\n{(piece.__doc__ or '').strip()}\n"
         yield f"Assumed by: {', '.join(f'`{verb}`' for verb in assumers(duty))}.\n"
         yield from table(piece(Spoke(EXAMPLE, PROTECTED)))
+        if duty is Duty.BACKUP:
+            yield (
+                "Only in an account from which a policy replicates into another one: `kms:DescribeKey`. Only "
+                "with a second account in the configuration: sharing, and copying what is shared. In an "
+                "account that replicas come into, and where no policy protects anything, the role has this "
+                "alone:\n"
+            )
+            yield from table(piece(Spoke(EXAMPLE, VAULT)))
     example = SpokeRole(PROTECTED, "/", "HoldfastRestore", (Duty.RESTORE,), ("EXTERNAL-ID",), True)
     policy = trust(EXAMPLE, example, "o-...")
     yield "### Trust policy\n\nOf the restore role, as an example:\n"
