@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from holdfast.model.configuration import Configuration
 from infra.duties import spoke_roles
 from infra.spoke_permissions import Spoke, backup, statements_of
