@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -218,6 +219,23 @@ def test_a_copy_in_another_region_holds_the_same_blocks_encrypted_or_not(aws: Si
     assert described["KmsKeyId"] == key_arn(aws, "there", region=SECOND_REGION)
     assert aws.ebs.snapshot_content(copy["SnapshotId"]).block(0) == block(4)
     assert described.get("Tags", []) == []
+
+
+def test_twenty_copies_into_one_region_are_made_at_a_time(aws: Simulator, ec2: Any):
+    source = encrypted_snapshot(aws, "mine")
+    there = client(aws, "ec2", PROD, SECOND_REGION)
+
+    def copy(into: Any) -> None:
+        into.copy_snapshot(SourceRegion=REGION, SourceSnapshotId=source, Encrypted=True)
+
+    for _ in range(20):
+        copy(there)
+    with pytest.raises(ClientError) as error:
+        copy(there)
+    assert code(error) == "ResourceLimitExceeded"
+    copy(ec2)
+    aws.clock.advance_to(aws.clock.now() + timedelta(hours=1))
+    copy(there)
 
 
 def test_a_shared_snapshot_is_copied_only_when_its_key_is_shared_too(aws: Simulator, ec2: Any):

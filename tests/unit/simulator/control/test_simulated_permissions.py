@@ -176,6 +176,18 @@ def test_sharing_is_bound_to_known_accounts(sim, volume):
         share(Group="all")
 
 
+def test_a_key_is_described_only_by_the_alias_that_a_condition_names(sim):
+    kms = sim.control.client("kms", ACCOUNT, REGION)
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    kms.create_alias(AliasName="alias/mine", TargetKeyId=key)
+    named = {"StringEquals": {"kms:RequestAlias": "alias/mine"}}
+    client = role(sim, {"Action": "kms:DescribeKey", "Resource": "*", "Condition": named}).client("kms")
+
+    assert client.describe_key(KeyId="alias/mine")["KeyMetadata"]["Arn"] == key
+    with pytest.raises(ClientError, match="AccessDeniedException"):
+        client.describe_key(KeyId=key)
+
+
 def test_a_key_is_used_only_with_its_encryption_context(sim):
     kms = sim.control.client("kms", ACCOUNT, REGION)
     key = kms.create_key()["KeyMetadata"]["Arn"]
