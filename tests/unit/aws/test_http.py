@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import ipaddress
 import socket
 import ssl
@@ -15,9 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from holdfast.aws import ebs
 from holdfast.aws.budget import RateBudget
 from holdfast.aws.http import BACKOFF_LIMIT, HttpClient, Request
-from holdfast.aws.signing import Credentials
+from holdfast.aws.signing import Credentials, Signer
 from holdfast.aws.wire import Timeouts
 from holdfast.errors import (
     AccessDeniedError,
@@ -88,6 +90,19 @@ def test_a_connection_is_used_again(stack: ExitStack) -> None:
     assert len(client._idle) == 1
     assert client._idle[0][0].used == 3
     assert client.requests == {"ebs:GetSnapshotBlock": 3}
+
+
+def test_a_client_that_nobody_holds_closes_its_connections(stack: ExitStack) -> None:
+    url = stack.enter_context(serving(a_state()))
+    client = HttpClient(
+        url, Signer("ebs", "eu-central-1", clock=MOMENT.timestamp), StaticCredentials(), ebs.tell
+    )
+    client.send(a_request())
+    connection = client._idle[0][0]
+    assert connection.is_open
+    del client
+    gc.collect()
+    assert not connection.is_open
 
 
 def test_a_connection_that_the_server_closed_meanwhile_costs_no_pause(stack: ExitStack) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from threading import Lock
 from typing import Final, NamedTuple, Protocol
+from weakref import finalize
 
 from holdfast.aws import faults
 from holdfast.aws.budget import RateBudget
@@ -137,13 +138,14 @@ class HttpClient:
         self._sleep = sleep
         self._chance = chance
         self._idle: deque[tuple[Connection, float]] = deque()
+        # Whoever drops a client need not know that it has connections.
+        finalize(self, _close_all, self._idle)
         self._lock = Lock()
         self.requests: Counter[str] = Counter()
 
     def close(self) -> None:
-        """Close idle connections."""
-        while self._idle:
-            self._idle.pop()[0].close()
+        """Close idle connections; the same happens to a client that nobody holds any more."""
+        _close_all(self._idle)
 
     def send(self, request: Request) -> Answer:
         """Send a request until it is answered, refused for good, or its time is over."""
@@ -255,6 +257,11 @@ class HttpClient:
             renew=told.code.rpartition("#")[2] in faults.EXPIRED,
             wait=_retry_after(response.headers.get("retry-after", "")),
         )
+
+
+def _close_all(idle: deque[tuple[Connection, float]]) -> None:
+    while idle:
+        idle.pop()[0].close()
 
 
 def _retry_after(value: str) -> float:
