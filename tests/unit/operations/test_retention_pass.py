@@ -15,6 +15,7 @@ from holdfast.model.session import State
 from holdfast.operations.conclude_retention import ConcludeRetention, conclude_retention
 from holdfast.operations.plan_retention import PlanRetention, plan_retention
 from holdfast.operations.retention_in_force import confirm, obsolete_in_force, waiting
+from holdfast.operations.retention_pass import all_owners
 from holdfast.ports import OrganizationAccount
 from tests.retention_play import PassWorld, newest_pass, play_pass, problems, two_policies
 from tests.session_world import (
@@ -228,10 +229,41 @@ def test_an_organization_that_cannot_be_walked_makes_nothing_obsolete(terminated
     assert "were not judged" in problems(world)["NotJudged"].message
 
 
+def test_under_whom_an_instance_stands_stays_noted_while_that_cannot_be_seen():
+    world, instance_id = in_organization(organization())
+    play_pass(world, FOUR + DAY)
+    assert all_owners(world.catalog) == {instance_id: "first"}
+    world.organizations["company"] = organization(denied=True)
+    play_pass(world, FOUR + 2 * DAY)
+    assert all_owners(world.catalog) == {instance_id: "first"}
+    world.organizations["company"] = organization(member=False)
+    play_pass(world, FOUR + 3 * DAY)
+    assert all_owners(world.catalog) == {}
+
+
 def test_an_account_that_left_the_organization_is_in_no_policy():
     world, _ = in_organization(organization(member=False), obsolete_snapshots=OBSOLETE)
     confirm_obsolete(world)
     play_pass(world, START + 12 * DAY)
+    assert world.left() == ["11-20", "11-21"]
+
+
+def test_an_account_that_is_moved_while_the_organization_is_walked_has_not_left_it():
+    class Moving(MemoryOrganization):
+        """The first walk has passed the unit into which the account is moved."""
+
+        walks = 0
+
+        def roots(self) -> list[str]:
+            self.walks += 1
+            return ["r-1"]
+
+        def accounts(self, parent: str) -> list[OrganizationAccount]:
+            return [OrganizationAccount(ACCOUNT, "shop", "ACTIVE")] if self.walks > 1 else []
+
+    world, _ = in_organization(Moving({"r-1": ((), [])}), obsolete_snapshots=OBSOLETE)
+    confirm_obsolete(world)
+    play_pass(world, START + 100 * DAY)
     assert world.left() == ["11-20", "11-21"]
 
 

@@ -171,6 +171,20 @@ def test_a_session_and_a_pass_at_once_remove_what_both_would_one_after_the_other
     assert sorted(one.tags[names.POINT][:8] for one in there(world).snapshots.values()) == days[-2:]
 
 
+def test_a_snapshot_that_became_another_kind_after_the_verdict_stays():
+    world = moved_world()
+    spoke = there(world)
+    before = set(spoke.snapshots)
+
+    def keep_by_hand() -> None:
+        for one in spoke.snapshots.values():
+            one.tags[names.KIND] = names.MANUAL
+
+    spoke.faults["read_snapshots"] = [keep_by_hand]
+    assert play_pass(world, FOUR)["state"] == "Warning"
+    assert set(spoke.snapshots) == before
+
+
 def test_a_retention_event_that_is_delivered_twice_starts_one_pass():
     world = moved_world()
     answers = [start_retention(StartRetention(scheduled_at=FOUR), world) for _ in range(2)]

@@ -201,6 +201,21 @@ def test_backups_are_judged_by_the_policy_under_which_their_instance_stands():
     assert answer["expired"] == 2
 
 
+def test_an_owner_that_backs_up_elsewhere_does_not_judge_what_lies_in_the_repository_before():
+    world = PassWorld(configured(**backups(30)))
+    instance_id = world.add_instance()
+    world.disks[world.volumes(instance_id)[0].volume_id] = {0: block("boot")}
+    for number in range(3):
+        play(world, START + number * DAY)
+    document = world.configuration.model_dump(mode="json", exclude_defaults=True)
+    before = {**document["policies"][0], "priority": 900}
+    owner = {**before, "name": "owner", "priority": 1, "repository": "elsewhere", **backups(1)}
+    elsewhere = {"name": "elsewhere", "bucket": "holdfast-elsewhere", "region": "eu-central-1"}
+    document |= {"policies": [owner, before], "repositories": [*document["repositories"], elsewhere]}
+    world.configuration = type(world.configuration).model_validate(document)
+    assert play_pass(world, START + 4 * DAY)["backups_expired"] == 0
+
+
 def test_backups_of_a_policy_that_is_gone_are_kept_and_told():
     world = PassWorld(configured(**backups(1)))
     instance_id = world.add_instance()
