@@ -309,3 +309,13 @@ def test_a_backup_of_its_own_makes_no_replica_of_its_temporary_snapshot() -> Non
     play_slot(world, START + 10 * HOUR)
     assert [one.kind for one in world.catalog.points(instance_id) if one.kind is Kind.REPLICA] == []
     assert there(world).snapshots == {}
+
+
+def test_a_snapshot_after_the_first_of_the_day_owes_no_replica() -> None:
+    world = sla_world("day")
+    instance_id = world.add_instance()
+    for hour in (1, 3):
+        play_slot(world, START + hour * HOUR)
+    first, second = sorted(world.catalog.session_records)
+    assert world.outcomes(first)[instance_id].products["replica"] is State.SUCCESS
+    assert "replica" not in world.outcomes(second)[instance_id].products

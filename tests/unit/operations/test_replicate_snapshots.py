@@ -17,9 +17,11 @@ from holdfast.errors import (
 )
 from holdfast.model import tags as names
 from holdfast.model.inventory import AttachedVolume
+from holdfast.model.restore import RestoreRequest
 from holdfast.model.restore_point import Flag, Kind
 from holdfast.model.session import State
 from holdfast.operations.copying import DEAD_AFTER, clear_remains, read_work
+from holdfast.operations.plan_restore import plan_restore
 from holdfast.operations.replicate_snapshots import ReplicateSnapshots, replicate_snapshots
 from holdfast.operations.stop_marks import STOP
 from holdfast.operations.take_snapshots import TakeSnapshots, take_snapshots
@@ -429,6 +431,27 @@ def test_a_source_that_was_deleted_ends_the_replica() -> None:
     world.home.snapshots.clear()
     with pytest.raises(SourceGoneError, match="was deleted"):
         replicate(world, event)
+
+
+def test_a_replica_is_restored_where_it_lies_and_as_it_is_encrypted() -> None:
+    world = replicating({"role": "vault", "key_arn": THEIR_KEY, "encrypt": "all"})
+    instance_id = world.add_instance()
+    event = session(world, instance_id)
+    world.catalog.configurations[instance_id, event["point_id"]] = world.home.machines[instance_id]
+    finished(world, event)
+    target = {"account": OTHER, "region": WEST, "availability_zone": f"{WEST}a"}
+    wish = {
+        "restore_id": "restore-1",
+        "kind": "volume",
+        "instance_id": instance_id,
+        "point_id": event["point_id"],
+        "target": target,
+    }
+    plan = plan_restore(parse(RestoreRequest, wish), world)
+    assert [one["snapshot_id"] for one in plan["volumes"]] == list(vault(world).snapshots)
+    plain = wish | {"target": target | {"encrypted": False}}
+    with pytest.raises(PermanentError, match="no unencrypted volume"):
+        plan_restore(parse(RestoreRequest, plain), world)
 
 
 def test_a_stopped_session_starts_no_replica() -> None:

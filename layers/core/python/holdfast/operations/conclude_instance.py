@@ -50,6 +50,7 @@ class Replicated(BaseModel):
     """What replicate_snapshots answered last."""
 
     model_config = ConfigDict(extra="ignore")
+    due: bool = True
     made: bool = False
     problems: list[Problem] = []
 
@@ -147,8 +148,11 @@ def _outcome(request: ConcludeInstance, services: Services) -> Outcome:
     )
 
 
-def _due(request: InstanceStep) -> tuple[str, ...]:
+def _due(request: ConcludeInstance) -> tuple[str, ...]:
+    """What the slot asks for; whether a template's replica is due shows only when the snapshot is made."""
     flags = {Kind.REPLICA: request.replica_flags, Kind.BACKUP: request.backup_flags}
+    if request.replicated and not request.replicated.due:
+        del flags[Kind.REPLICA]
     return (Kind.SNAPSHOT.value, *(kind.value for kind, told in flags.items() if told is not None))
 
 

@@ -124,10 +124,9 @@ def _plan_snapshot(
     configuration = services.catalog.configuration(request.instance_id, request.point_id)
     held = tuple(v for v in configuration.instance.volumes if v.volume_id in point.snapshot_ids)
     chosen = _chosen(held, configuration, request)
-    require_encryptable(chosen, request.target)
     spoke = services.restore_spoke(request.target.account, request.target.region)
     wanted = {volume.volume_id: point.snapshot_ids[volume.volume_id] for volume in chosen}
-    present = {one.snapshot_id for one in spoke.read_snapshots(sorted(wanted.values()))}
+    present = {one.snapshot_id: one for one in spoke.read_snapshots(sorted(wanted.values()))}
     for volume_id, snapshot_id in sorted(wanted.items()):
         if snapshot_id not in present:
             raise SourceGoneError(
@@ -135,6 +134,14 @@ def _plan_snapshot(
                 resource=snapshot_id,
                 remedy="Choose another restore point.",
             )
+    # A replica may be encrypted although its source was not.
+    as_held = [
+        volume.model_copy(
+            update={"encrypted": volume.encrypted or present[wanted[volume.volume_id]].encrypted}
+        )
+        for volume in chosen
+    ]
+    require_encryptable(as_held, request.target)
     volumes = [
         RestoredVolume(source=volume, snapshot_id=wanted[volume.volume_id], temporary=False)
         for volume in chosen

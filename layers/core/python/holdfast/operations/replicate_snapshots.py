@@ -68,14 +68,14 @@ def replicate_snapshots(request: ReplicateSnapshots, services: OnDemandServices)
         return _answer(
             request, made=True, problems=finish(work, Progress(done=True), services) if work else ()
         )
-    if work is None or work.given_up:
-        begun = _begin(request, policy, work, services)
-        if not isinstance(begun, Work):
-            return _answer(request, problems=[begun] if begun else ())
-        work = write_work(begun, services)
     require_running(
         request.session_id, services.catalog, "No replica was made.", resource=request.instance_id
     )
+    if work is None or work.given_up:
+        begun = _begin(request, policy, work, services)
+        if not isinstance(begun, Work):
+            return _answer(request, due=begun is not None, problems=[begun] if begun else ())
+        work = write_work(begun, services)
     work, progress = advance(work, services)
     if progress.done:
         _record(request, work, progress.copies, services)
@@ -94,6 +94,7 @@ def _answer(
     request: ReplicateSnapshots,
     *,
     done: bool = True,
+    due: bool = True,
     made: bool = False,
     copies: Mapping[str, VolumeSnapshot] | None = None,
     queued: int = 0,
@@ -102,6 +103,7 @@ def _answer(
 ) -> dict[str, Any]:
     return {
         "done": done,
+        "due": due,
         "made": made,
         "wait_seconds": 0 if done else min(LONGEST_WAIT, 15 << min(request.polls, 5)),
         "polls": request.polls + 1,
