@@ -9,13 +9,13 @@ import pytest
 from holdfast.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
 from holdfast.model import tags as names
 from holdfast.model.restore_point import Kind
-from holdfast.model.session import State
+from holdfast.model.session import Session, State
 from holdfast.operations.conclude_instance import read_outcome, write_outcome
 from holdfast.operations.steps import InstanceStep
 from holdfast.operations.stop_marks import STOP, stop_key
 from holdfast.operations.stop_session import StopSession, stop_session
 from tests.session_play import Event, play, step
-from tests.session_world import ACCOUNT, POLICY, REGION, SessionWorld
+from tests.session_world import ACCOUNT, POLICY, REGION, START, SessionWorld
 
 ANNA = "arn:aws:iam::999999999999:user/anna"
 
@@ -121,6 +121,13 @@ def test_a_session_that_has_ended_is_not_stopped():
 def test_an_unknown_session_cannot_be_stopped():
     with pytest.raises(NotFoundError):
         stop_session(StopSession(session_id="nobody"), SessionWorld())
+
+
+def test_a_pass_of_retention_is_not_stopped():
+    world = SessionWorld()
+    world.catalog.write_session(Session(session_id="pass", policy="", slot=START, started_at=START))
+    with pytest.raises(ConflictError, match="pass of retention"):
+        stop_session(StopSession(session_id="pass"), world)
 
 
 @pytest.mark.parametrize("asked", [{}, {"session_id": "one", "policy": "daily"}])

@@ -58,6 +58,12 @@ def _running(request: StopSession, services: OnDemandServices) -> list[Session]:
                 resource=session.session_id,
                 remedy="Nothing is to be done.",
             )
+        if not session.policy:
+            raise ConflictError(
+                "A pass of retention is no session of a policy, and cannot be stopped.",
+                resource=session.session_id,
+                remedy="It ends by itself; what it removes is judged point by point.",
+            )
         return [session]
     now = services.clock.now()
     found = services.catalog.sessions(now - LONGEST, now + timedelta(minutes=1))
