@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.errors import AccessDeniedError, ConflictError, ThrottledError
+from holdfast.model import ids
 from holdfast.model import tags as names
 from holdfast.model.restore_point import Kind
 from holdfast.operations.apply_retention import ApplyRetention, apply_retention
@@ -163,11 +164,9 @@ def test_a_lone_snapshot_that_is_ours_in_every_way_goes_when_its_time_is_over():
     """What the strangers above differ from."""
     world, instance_id = a_world()
     play(world, hour(7))
-    own = foreign(
-        world,
-        instance_id,
-        **{names.POINT: "20251018T070000Z-aaaaaaaaaaaa", names.VOLUMES: "1", names.BASE: ""},
-    )
+    session = "20251018T070000Z-daily"
+    made = {names.SESSION: session, names.POINT: ids.point_id(session, instance_id)}
+    own = foreign(world, instance_id, **{**made, names.VOLUMES: "1", names.BASE: ""})
     for number in (8, 9):
         play(world, hour(number))
     assert own.snapshot_id in deleted(world)

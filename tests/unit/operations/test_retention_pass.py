@@ -348,6 +348,26 @@ def test_points_of_an_account_without_any_snapshot_leave_the_catalog():
     assert world.listed == []
 
 
+def test_manual_points_whose_snapshots_somebody_deleted_leave_the_catalog():
+    world, instance_id = a_world(daily=daily(9)["daily"])
+    for age in (9, 8):
+        snapshot_id = world.put(instance_id, START - age * DAY, "", policy="", **{names.KIND: names.MANUAL})
+    del world.spoke("", ACCOUNT, REGION).snapshots[snapshot_id]
+    play_pass(world, FOUR + DAY)
+    assert world.listed == ["11-13", "11-17", "11-18", "11-19", "11-20", "11-21"]
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_what_the_next_backup_compares_with_is_kept_and_nobody_is_warned(tagged: bool):
+    world, instance_id = a_world(repository=REPOSITORY, daily=daily(1)["daily"])
+    first = next(iter(world.catalog.points(instance_id)))
+    world.catalog.add_point(first.model_copy(update={"kind": Kind.BACKUP, "repository": REPOSITORY}))
+    if tagged:
+        next(iter(world.spoke("", ACCOUNT, REGION).snapshots.values())).tags[names.BASE] = REPOSITORY
+    assert play_pass(world, FOUR + DAY)["state"] == "Success"
+    assert world.left() == ["11-17", "11-21"]
+
+
 def test_the_second_look_spares_what_somebody_needs_meanwhile():
     """Somebody deletes the newest two between listing and removal: the others are the newest now."""
     world, _ = a_world()

@@ -43,6 +43,12 @@ def plan_retention(request: PlanRetention, services: Services) -> dict[str, Any]
     accounts, unread = _accounts(services)
     places = {place for policy in chosen for place in _places(configuration, policy, accounts.values())}
     known = {} if request.policy else _known(services)
+    own = {role.account for role in configuration.roles}
+    if any(account not in accounts and account not in own for account, _ in known):
+        # An account that is moved while its Organization is walked may not show: only who is twice not to be
+        # seen has left.
+        again, more = _accounts(services)
+        accounts, unread = again | accounts, more | unread
     for place in places | known.keys():
         services.work.write(request.known_key(*place), sorted(known.get(place, ())))
     found = sorted(places | known.keys())

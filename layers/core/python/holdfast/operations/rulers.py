@@ -71,24 +71,28 @@ class Rulers:
         place = own if chain.kind is Kind.SNAPSHOT else _source(chain, sets, self.services)
         if place is None:
             return Ruler(Standing.UNKNOWN, "where their instance is, is not known"), chain.region
+        if not self._is_ours(place[0]):
+            return Ruler(Standing.UNKNOWN, f"account {place[0]} is in no scope"), chain.region
         try:
             return self.of_instance(chain.instance_id, place), place[1]
         except HoldfastError as error:
             reason = f"account {place[0]} could not be looked at in {place[1]}: {error.message}"
             return Ruler(Standing.UNKNOWN, reason), place[1]
 
+    def _is_ours(self, account: str) -> bool:
+        """Whether the plan or the configuration leads there: tags alone never make us enter an account."""
+        return account in self.access or any(
+            role.account == account for role in self.services.configuration.roles
+        )
+
 
 def _source(chain: Chain, sets: Sets, services: OnDemandServices) -> Place | None:
-    """Where the instance of a replica is: by what the newest copies say, else by what else was made of it."""
-    for _, snapshots in sorted(sets.items(), reverse=True):
-        told = {one.tags.get(names.SOURCE, "") for one in snapshots}
-        places = {tuple(text.split("/")[:2]) for text in told if text.count("/") == 2}
-        if len(places) == 1 and "" not in told:
-            account, region = places.pop()
-            return account, region
-    made = [
-        point
+    """Where the instance of replicas is: what all copies say, and all that was made of it; None in doubt."""
+    told = [one.tags.get(names.SOURCE, "").split("/") for snapshots in sets.values() for one in snapshots]
+    places = {(parts[0], parts[1]) for parts in told if len(parts) == 3}
+    places |= {
+        (point.account, point.region)
         for point in services.catalog.points(chain.instance_id)
         if point.kind in (Kind.SNAPSHOT, Kind.BACKUP)
-    ]
-    return (made[-1].account, made[-1].region) if made else None
+    }
+    return places.pop() if len(places) == 1 else None

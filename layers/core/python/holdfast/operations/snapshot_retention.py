@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from holdfast.model import ids
 from holdfast.model import tags as names
 from holdfast.model.restore_point import Flag, Kind, RestorePoint
 from holdfast.model.session import Problem, State
@@ -70,13 +71,14 @@ class Retained:
 
 
 def sets_of(snapshots: Iterable[VolumeSnapshot], chain: Chain) -> Sets:
-    """The snapshots that belong to a chain, by restore point."""
+    """The snapshots that belong to a chain, by restore point; not what others copied with all its tags."""
     sets: Sets = {}
     for one in snapshots:
         tags = one.tags
         ours = tags.get(names.INSTANCE) == chain.instance_id and tags.get(names.KIND) in KINDS[chain.kind]
+        copied = tags.get(names.VOLUME, one.volume_id) != one.volume_id and chain.kind is Kind.SNAPSHOT
         made_by = tags.get(names.POLICY, "")
-        if ours and made_by and chain.policy in ("", made_by) and tags.get(names.POINT):
+        if ours and not copied and made_by and chain.policy in ("", made_by) and tags.get(names.POINT):
             sets.setdefault(tags[names.POINT], []).append(one)
     return sets
 
@@ -90,12 +92,11 @@ def find_sets(chain: Chain, spoke: Spoke, services: Services) -> Sets:
 
 
 def recorded_points(chain: Chain, services: Services) -> dict[str, RestorePoint]:
-    """What the catalog knows of a chain, by restore point."""
+    """What the catalog knows of a chain, by restore point; of a whole one, manual snapshots beside it too."""
     return {
         point.point_id: point
         for point in services.catalog.points(chain.instance_id, chain.kind)
         if (point.account, point.region) == (chain.account, chain.region)
-        and point.policy
         and chain.policy in ("", point.policy)
     }
 
@@ -120,10 +121,14 @@ def retain(
     """
     recorded = recorded_points(chain, services)
     whole, remains, surplus = _sorted(sets, recorded, chain, services)
-    lost = [point for point in whole if point.point_id not in recorded]
+    unlisted = [point for point in whole if point.point_id not in recorded]
+    lost = [
+        point for point in unlisted if point.point_id == ids.point_id(point.session_id, chain.instance_id)
+    ]
     flags = {point.point_id: _flags(sets[point.point_id]) for point in whole}
+    now = services.clock.now()
     judged = [
-        point.model_copy(update={"flags": recorded[point.point_id].flags.union(*told)})
+        _trusted(point, recorded[point.point_id], told, now)
         for point in whole
         if _agrees(point, recorded) and (told := flags[point.point_id])
     ]
@@ -136,6 +141,7 @@ def retain(
         services.catalog.add_point(point)
     in_doubt = [_in_doubt(point_id) for point_id, told in flags.items() if not told]
     done = Retained(recovered=len(lost), problems=in_doubt)
+    done.problems += [_not_of_it(point) for point in unlisted if point not in lost]
     for verdict in verdicts:
         point, snapshots = recorded[verdict.point_id], sets[verdict.point_id]
         if _is_edited(point, flags[point.point_id], verdict):
@@ -231,6 +237,20 @@ def _agrees(point: RestorePoint, recorded: Mapping[str, RestorePoint]) -> bool:
     return known is not None and known.snapshot_ids == point.snapshot_ids
 
 
+def _trusted(
+    point: RestorePoint, known: RestorePoint, told: set[frozenset[Flag]], now: datetime
+) -> RestorePoint:
+    """A point as it is judged: tags alone make it neither temporary nor lapsed, and take no flag."""
+    until = point.keep_until
+    return point.model_copy(
+        update={
+            "flags": known.flags.union(*told),
+            "temporary": point.temporary and known.temporary,
+            "keep_until": until if until and until > now else known.keep_until,
+        }
+    )
+
+
 def _release(snapshots: Iterable[VolumeSnapshot], spoke: Spoke) -> None:
     for one in snapshots:
         if names.BASE in one.tags:
@@ -288,6 +308,18 @@ def _in_doubt(point_id: str) -> Problem:
         message=f"The tag {names.FLAGS} of its snapshots is missing or differs from the catalog; it is kept.",
         resource=point_id,
         remedy="Put the tag right, or remove the snapshots by hand when nobody needs them.",
+        severity=State.WARNING,
+    )
+
+
+def _not_of_it(point: RestorePoint) -> Problem:
+    """A set whose tags contradict each other counts for no instance, and nobody removes it."""
+    return Problem(
+        code="TagsChanged",
+        message=f"Its tags say that {point.session_id or 'no session'} made it of {point.instance_id}; "
+        "the id of the restore point says otherwise. It is kept and counts for nothing.",
+        resource=point.point_id,
+        remedy="Put the tags right, or remove the snapshots by hand when nobody needs them.",
         severity=State.WARNING,
     )
 
