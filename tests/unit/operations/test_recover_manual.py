@@ -6,10 +6,12 @@ from datetime import timedelta
 
 import pytest
 
+from holdfast.errors import AccessDeniedError
 from holdfast.model import tags as names
 from holdfast.model.ids import stamp
 from holdfast.model.restore_point import Kind
 from holdfast.operations.manual_snapshot import SESSION
+from holdfast.operations.retention_in_force import confirm, obsolete_in_force, waiting
 from tests.retention_play import PassWorld, play_pass, problems, two_policies
 from tests.session_world import ACCOUNT, REGION, START, configured
 
@@ -94,3 +96,39 @@ def test_whose_a_replica_is_follows_from_other_points_when_its_tags_do_not_say(k
     play_pass(world, FOUR)
     assert world.left(vault) == (["11-19"] if known else ["10-23", "11-19"])
     assert ("NotJudged" in problems(world)) is not known
+
+
+def test_replicas_are_judged_by_the_owner_of_the_instance_they_are_copies_of():
+    vault = "444444444444"
+    replicas = {"daily": {"snapshots": {"hours": [7], "keep": 9}, "replicas": {"hours": [7], "keep": 2}}}
+    world = PassWorld(
+        two_policies(first=replicas, second={"daily": {"snapshots": {"hours": [7], "keep": 1}}})
+    )
+    instance_id = world.add_instance(tags={"backup": "first"})
+    world.put(instance_id, START - DAY, policy="first")
+    for age in (5, 4, 3):
+        source = {names.SOURCE: f"{ACCOUNT}/{REGION}/snap-1"}
+        taken = START - age * DAY
+        world.put(instance_id, taken, policy="first", account=vault, kind=Kind.REPLICA, **source)
+    play_pass(world, FOUR + DAY)
+    assert (len(world.left()), world.left(vault)) == (1, ["11-18", "11-19"])
+
+
+def test_replicas_of_an_instance_whose_account_cannot_be_read_stay():
+    vault = "444444444444"
+    world = PassWorld(
+        two_policies(
+            first={"daily": {"snapshots": {"hours": [7], "keep": 1}}},
+            second={"daily": {"snapshots": {"hours": [7], "keep": 1}}},
+            obsolete_snapshots={"mode": "after", "days": 15},
+        )
+    )
+    obsolete_in_force(world)
+    for found in waiting("obsolete", world.catalog):
+        confirm(found, "somebody", world.clock.now(), world.catalog)
+    instance_id = world.add_instance(tags={"backup": "first"})
+    source = {names.SOURCE: f"{ACCOUNT}/{REGION}/snap-1"}
+    world.put(instance_id, START - 5 * DAY, policy="first", account=vault, kind=Kind.REPLICA, **source)
+    world.closed[ACCOUNT, REGION] = AccessDeniedError("denied")
+    done = play_pass(world, START + 100 * DAY)
+    assert (world.left(vault), done["state"]) == (["11-17"], "Warning")

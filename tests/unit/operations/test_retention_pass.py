@@ -436,31 +436,6 @@ def test_a_pass_for_one_policy_judges_nothing_else():
     assert one
 
 
-def test_replicas_are_judged_by_the_owner_of_the_instance_they_are_copies_of():
-    vault = "444444444444"
-    replicas = {"daily": {"snapshots": {"hours": [7], "keep": 9}, "replicas": {"hours": [7], "keep": 2}}}
-    world = PassWorld(two_policies(first=replicas, second=daily(1)))
-    instance_id = fill(world, policy="first", instance_tags={"backup": "first"})
-    for age in (5, 4, 3):
-        source = {names.SOURCE: f"{ACCOUNT}/{REGION}/snap-1"}
-        taken = START - age * DAY
-        world.put(instance_id, taken, policy="first", account=vault, kind=Kind.REPLICA, **source)
-    play_pass(world, FOUR + DAY)
-    assert (len(world.left()), world.left(vault)) == (5, ["11-18", "11-19"])
-
-
-def test_replicas_of_an_instance_whose_account_cannot_be_read_stay():
-    vault = "444444444444"
-    world = PassWorld(two_policies(first=daily(1), second=daily(1), obsolete_snapshots=OBSOLETE))
-    confirm_obsolete(world)
-    instance_id = world.add_instance(tags={"backup": "first"})
-    source = {names.SOURCE: f"{ACCOUNT}/{REGION}/snap-1"}
-    world.put(instance_id, START - 5 * DAY, policy="first", account=vault, kind=Kind.REPLICA, **source)
-    world.closed[ACCOUNT, REGION] = AccessDeniedError("denied")
-    done = play_pass(world, START + 100 * DAY)
-    assert (world.left(vault), done["state"]) == (["11-17"], "Warning")
-
-
 def test_a_pass_that_cannot_be_planned_is_broken_and_says_why():
     world, _ = a_world()
     done = play_pass(world, FOUR + DAY, policy="mistyped")

@@ -232,9 +232,9 @@ def _read(made: list[VolumeSnapshot], chain: Chain, services: Services) -> Resto
 
 
 def _agrees(point: RestorePoint, recorded: Mapping[str, RestorePoint]) -> bool:
-    """Whether the catalog knows the point as made of the very same snapshots."""
+    """Whether the catalog knows the point as made by the same policy, of the very same snapshots."""
     known = recorded.get(point.point_id)
-    return known is not None and known.snapshot_ids == point.snapshot_ids
+    return known is not None and (known.policy, known.snapshot_ids) == (point.policy, point.snapshot_ids)
 
 
 def _trusted(

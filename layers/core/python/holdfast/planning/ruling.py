@@ -75,9 +75,9 @@ def _selecting(
         if may_enter and policy.enabled:
             reason = f"whether the policy {policy.name!r} owns it is not known: its Organization was not read"
             return Ruler(Standing.UNKNOWN, reason)
-        if not may_enter and policy.enabled and select(policy, [instance]).protected:
+        if policy.enabled and select(policy, [instance]).protected:
             return Ruler(Standing.OWNED, f"the policy {policy.name!r} owns the instance", policy)
-        if not may_enter and ageing is None:
+        if ageing is None:
             reason = f"no policy owns the instance; {policy.name!r}, which selects it, ages its points"
             ageing = Ruler(Standing.AGEING, reason, policy)
     return ageing
