@@ -116,6 +116,22 @@ def test_the_newest_replicas_stay_and_their_snapshots_have_a_count_of_their_own(
     assert len(world.home.snapshots) == 8
 
 
+def test_a_shorter_retention_of_replicas_waits_until_it_is_confirmed() -> None:
+    world = replicating(keep=3)
+    instance_id = world.add_instance()
+    for passed in range(3):
+        play(world, START + passed * HOUR)
+    world.configuration = replicating(keep=1).configuration
+    play(world, START + 3 * HOUR)
+    assert hours_of(replicas(world, instance_id)) == [8, 9, 10]
+    (body,) = [
+        body
+        for session_id in world.catalog.session_records
+        for _, body in world.catalog.parts(session_id, "held/")
+    ]
+    assert [one.partition("/")[0] for one in body["points"]] == ["replica", "replica"]
+
+
 def test_a_session_without_a_replica_judges_none() -> None:
     world = replicating(
         daily={"snapshots": {"hours": [7, 8], "keep": 9}, "replicas": {"hours": [7], "keep": 1}}

@@ -63,7 +63,7 @@ def apply_retention(request: ApplyRetention, services: OnDemandServices) -> dict
         releases_bases=not keeps_base(services.configuration, policy),
     )
     if request.replica_flags is not None and not isinstance(policy, SlaPolicy):
-        replicas = retain_replicas(policy, request, services)
+        replicas = retain_replicas(policy, request, held, services)
         done.removed += replicas.removed
         done.kept += replicas.kept
         done.problems += replicas.problems

@@ -42,11 +42,13 @@ class Subject(Protocol):
     def instance_name(self) -> str: ...
 
 
-def retain_replicas(policy: AnyPolicy, subject: Subject, services: OnDemandServices) -> Retained:
+def retain_replicas(
+    policy: AnyPolicy, subject: Subject, held: set[str], services: OnDemandServices
+) -> Retained:
     """Judge the replicas that ``policy`` made of an instance, place by place, and carry the verdicts out.
 
-    A retention that nobody has confirmed removes nothing that the one before keeps. A place that nobody can
-    enter is told, and does not keep the others.
+    What only a retention removes that nobody has confirmed stays, and is added to ``held``. A place that
+    nobody can enter is told, and does not keep the others.
     """
     force = policy_in_force(policy, Kind.REPLICA, subject.region, services)
     rules = force.rules(rule_of(services.configuration, policy, Kind.REPLICA, subject.region))
@@ -54,7 +56,9 @@ def retain_replicas(policy: AnyPolicy, subject: Subject, services: OnDemandServi
     def judged(points: list[RestorePoint], sets: Sets) -> tuple[Verdict, ...]:
         now = services.clock.now()
         pinned = points_in_use(sets, now)
-        return agreed([judge(points, rule, now, pinned=pinned) for rule in rules])[0]
+        verdicts, only_first = agreed([judge(points, rule, now, pinned=pinned) for rule in rules])
+        held.update(f"{Kind.REPLICA.value}/{point_id}" for point_id in only_first)
+        return verdicts
 
     done = Retained()
     for account, region in sorted(set(_places(policy, subject, services))):
