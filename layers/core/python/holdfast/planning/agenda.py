@@ -12,15 +12,16 @@ from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from holdfast.model.configuration import AnyPolicy, Configuration, SlaPolicy, SlaTemplate
+from holdfast.model.ids import slot_of
 from holdfast.model.restore_point import Flag, Kind, RestorePoint
-from holdfast.model.windows import closes_at
+from holdfast.planning.ledger import day_closes_at
 from holdfast.planning.protection import template_of, zone_of
 from holdfast.planning.schedule import Slot, retention_pass, slots
 from holdfast.planning.sla import (
     SlaSlot,
     archive_due,
+    day_of_slot,
     earned_flags,
-    is_open,
     region_zone,
     replica_due,
     sla_slots,
@@ -42,13 +43,14 @@ class _Earned:
     archived: set[date] = field(default_factory=set)
 
     def day_of(self, kind: Kind, at: datetime, otherwise: date | None = None) -> date:
-        """The local day on which the window opened that is open at ``at``."""
-        window = self.template.backup_window if kind is Kind.BACKUP else self.template.snapshot_window
-        return is_open(window, self.zone, at) or otherwise or at.astimezone(self.zone).date()
+        """The local day of the window that ``at`` belongs to: replicas follow snapshots, archives backups."""
+        source = Kind.SNAPSHOT if kind in (Kind.SNAPSHOT, Kind.REPLICA) else Kind.BACKUP
+        found = day_of_slot(self.template, source, at, self.zone)
+        return found or otherwise or at.astimezone(self.zone).date()
 
     def learn(self, point: RestorePoint) -> None:
         """Take over what a restore point that exists has taken."""
-        day = self.day_of(point.kind, point.taken_at)
+        day = self.day_of(point.kind, slot_of(point.session_id) or point.taken_at)
         if point.kind is Kind.REPLICA:
             self.replicated.add(day)
         elif point.kind is Kind.ARCHIVE:
@@ -70,7 +72,7 @@ class _Earned:
         day = self.day_of(Kind.REPLICA, slot.at, slot.day)
         if replicas and Kind.SNAPSHOT in made and replica_due(replicas, day, self.replicated):
             made[Kind.REPLICA] = frozenset({_FLAG_OF[replicas.every]})
-        day = self.day_of(Kind.BACKUP, slot.at, slot.day)
+        day = self.day_of(Kind.ARCHIVE, slot.at, slot.day)
         if archives and Kind.BACKUP in made and archive_due(archives, day, self.archived):
             made[Kind.ARCHIVE] = frozenset({Flag.MONTHLY})
         return made
@@ -82,7 +84,7 @@ class _Earned:
             if kind is Kind.REPLICA:
                 self.replicated.add(day)
             elif kind is Kind.ARCHIVE:
-                self.archived.add(self.day_of(Kind.BACKUP, slot.at, slot.day))
+                self.archived.add(day)
             else:
                 self.flags.setdefault((kind, day), set()).update(flags)
 
@@ -155,8 +157,7 @@ def retention_passes(
         zones = [region_zone(configuration, region) for region in policy.regions]
         on = start.date() - 2 * _DAY
         while on <= end.date() + _DAY:
-            windows = (template.snapshot_window, template.backup_window)
-            closed = max(closes_at(window, zones, on) for window in windows)
+            closed = day_closes_at(template, zones, on)
             if start <= closed < end:
                 passes.add(closed)
             on += _DAY
