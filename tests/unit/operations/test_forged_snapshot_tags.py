@@ -116,3 +116,17 @@ def test_what_another_tool_copied_with_all_our_tags_is_neither_judged_nor_counte
         here.snapshots[copy.snapshot_id] = copy
     done = play_pass(world, FOUR)
     assert (len(world.left()), done["state"], done["kept"]) == (4, "Success", 2)
+
+
+@pytest.mark.parametrize("made_by", ["", "second"])
+def test_a_point_that_is_said_to_be_of_another_policy_stays(made_by: str):
+    """A manual snapshot, which no policy made, and one of another policy."""
+    world = PassWorld(two_policies(first=daily(2), second=daily(1)))
+    instance_id = world.add_instance(tags={"backup": "first"})
+    for age in (5, 4):
+        world.put(instance_id, START - age * DAY, policy="first")
+    oldest = world.put(instance_id, START - 9 * DAY, "", policy=made_by)
+    world.spoke("", ACCOUNT, REGION).snapshots[oldest].tags[names.POLICY] = "first"
+    play_pass(world, FOUR)
+    play_pass(world, FOUR + DAY)
+    assert "11-13" in world.left()
