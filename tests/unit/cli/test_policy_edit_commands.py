@@ -137,6 +137,23 @@ def test_a_policy_is_exported_and_imported_under_a_new_name(
     assert (config / "c.yaml").read_text().startswith(SECOND)
 
 
+def test_an_imported_policy_stands_apart_where_policies_do(
+    edit: Command, config: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (config / "c.yaml").unlink()
+    file = tmp_path_factory.mktemp("exported") / "x.yaml"
+    file.write_text(edit("export", "daily").out)
+    edit("import", str(file), "--name", "new")
+    added = (config / "b.yaml").read_text().removeprefix(FIRST.rstrip("\n"))
+    assert added.startswith("\n\n  - name: new\n    source:\n")
+
+
+def test_what_was_written_is_exported_also_where_it_is_usual(edit: Command, config: Path) -> None:
+    (config / "c.yaml").write_text(SECOND + "    retries: 3\n")
+    assert "retries: 3" in edit("export", "company").out
+    assert "retries" not in edit("export", "daily").out
+
+
 def test_a_policy_in_json_is_whole_json(edit: Command) -> None:
     assert json.loads(edit("export", "rest", "--as", "json").out)["policies"][0]["name"] == "rest"
 

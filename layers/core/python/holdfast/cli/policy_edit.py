@@ -91,8 +91,8 @@ def _position(neighbour: str, others: list[str], files: PolicyFiles) -> int:
 
 
 def exported(section: str, policy: AnyPolicy) -> dict[str, Any]:
-    """A policy as a file of its own has it."""
-    return {section: [policy.model_dump(mode="json", exclude_defaults=True)]}
+    """A policy as a file of its own has it: what was written, also where it is what is usual here."""
+    return {section: [policy.model_dump(mode="json", exclude_unset=True)]}
 
 
 def export(

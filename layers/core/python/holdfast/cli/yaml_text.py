@@ -90,7 +90,10 @@ def append(text: str, path: Path, value: Any) -> str:
     if sequence.flow_style:
         at = _end(sequence.value[-1], text) if sequence.value else sequence.start_mark.index + 1
         return text[:at] + (", " if sequence.value else "") + flow(value) + text[at:]
-    return _new_lines(text, _end(sequence, text), sequence.start_mark.column, item(value))
+    end = _end(sequence, text)
+    apart = isinstance(value, Mapping) and re.search(r"\n[ \t]*\r?\n", text[sequence.start_mark.index : end])
+    added = ["", *item(value)] if apart else item(value)
+    return _new_lines(text, end, sequence.start_mark.column, added)
 
 
 def _first(text: str, sequence: SequenceNode, value: Any) -> str:
@@ -199,4 +202,5 @@ def _newline(text: str) -> str:
 def _new_lines(text: str, end: int, column: int, added: Sequence[str]) -> str:
     """Lines after the one in which the content up to ``end`` ends, and after a comment behind it."""
     at, broken = _line_end(text, end), _newline(text)
-    return text[:at] + "".join(f"{broken}{' ' * column}{line}" for line in added) + text[at:]
+    indented = (f"{' ' * column}{line}" if line else "" for line in added)
+    return text[:at] + "".join(f"{broken}{line}" for line in indented) + text[at:]
