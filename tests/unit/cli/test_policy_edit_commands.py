@@ -287,6 +287,14 @@ def test_a_policy_is_deleted_and_what_becomes_of_its_points_is_told(
     assert (config / "b.yaml").read_text() == kept
 
 
+def test_a_session_that_runs_is_told_before_its_policy_is_deleted(edit: Command, aws: CommandWorld) -> None:
+    running = Session(session_id="s1", policy="daily", slot=START, started_at=START)
+    aws.catalog.write_session(running)
+    ended = edit("delete", "daily", "--yes")
+    assert (ended.code, ended.result["running"]) == (0, ["s1"])
+    assert "s1 runs: stop it" in ended.err
+
+
 def test_snapshots_of_a_deleted_policy_go_after_the_time_that_is_configured(
     edit: Command, config: Path
 ) -> None:

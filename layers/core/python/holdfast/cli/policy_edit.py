@@ -27,11 +27,14 @@ from holdfast.errors import ConfigurationError, NotFoundError
 from holdfast.model.configuration import AnyPolicy, Configuration
 from holdfast.model.restore_point import Kind
 from holdfast.model.scope import Account
+from holdfast.model.session import State
 from holdfast.planning.adding import Placed, eligible, why_not
 from holdfast.planning.priorities import moved, ordered
 
 BEGINNING: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """No restore point is older than Holdfast."""
+RECENT: Final = timedelta(days=14)
+"""Longer than any session lasts, with its retries."""
 _DEPLOY: Final = "Nothing has changed yet for what runs: look at `cdk diff`, then run `cdk deploy`."
 
 
@@ -222,7 +225,7 @@ def _known_account(account: str, configuration: Configuration, cli: CommandConte
     if not configuration.organizations:
         return None
     catalog, now = cli.services.catalog, cli.services.clock.now()
-    recent = list(catalog.sessions(now - timedelta(days=14), now + timedelta(minutes=1)))
+    recent = list(catalog.sessions(now - RECENT, now + timedelta(minutes=1)))
     seen: set[str] = set()
     for session in reversed(recent):
         if session.policy in seen:
@@ -248,6 +251,8 @@ def delete(
     files.section_of(name)
     left = _left(name, files.configuration, cli)
     cli.progress.say(left["snapshots"]["then"] + " " + left["backups"]["then"])
+    for session in left["running"]:
+        cli.progress.say(f"{session} runs: stop it, or deploy when it has ended, or it fails.")
     cli.confirm(f"Delete the policy {name}, which made {left['points']} restore points?", yes=yes)
     written = remove_policy(files, name)
     cli.progress.say(_DEPLOY)
@@ -268,8 +273,10 @@ def _left(name: str, configuration: Configuration, cli: CommandContext) -> dict[
         "removed by hand (`obsolete_snapshots` is `never`).",
         "after": f"Snapshots and replicas of instances that no policy processes any more go after {kept}.",
     }
+    recent = cli.services.catalog.sessions(now - RECENT, now + timedelta(minutes=1))
     return {
         "points": len(points),
+        "running": [one.session_id for one in recent if one.policy == name and one.state is State.RUNNING],
         "snapshots": {
             "points": len(native),
             "size_bytes": sum(point.size_bytes for point in native),
