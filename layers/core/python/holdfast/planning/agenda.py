@@ -32,6 +32,10 @@ _FLAG_OF: Mapping[str, Flag] = {"day": Flag.DAILY, "week": Flag.WEEKLY, "month":
 _LONGEST_LOOK = timedelta(days=4 * 366)
 
 
+def _source(kind: Kind) -> Kind:
+    return Kind.SNAPSHOT if kind in (Kind.SNAPSHOT, Kind.REPLICA) else Kind.BACKUP
+
+
 @dataclass(slots=True)
 class _Earned:
     """What the restore points of an instance have taken of an SLA template's flags so far."""
@@ -42,11 +46,15 @@ class _Earned:
     replicated: set[date] = field(default_factory=set)
     archived: set[date] = field(default_factory=set)
 
-    def day_of(self, kind: Kind, at: datetime, otherwise: date | None = None) -> date:
+    def day_of(self, kind: Kind, at: datetime) -> date:
         """The local day of the window that ``at`` belongs to: replicas follow snapshots, archives backups."""
-        source = Kind.SNAPSHOT if kind in (Kind.SNAPSHOT, Kind.REPLICA) else Kind.BACKUP
-        found = day_of_slot(self.template, source, at, self.zone)
-        return found or otherwise or at.astimezone(self.zone).date()
+        found = day_of_slot(self.template, _source(kind), at, self.zone)
+        return found or at.astimezone(self.zone).date()
+
+    def _day(self, kind: Kind, slot: SlaSlot) -> date:
+        """The same of a slot, whose own day is that of its products unless their windows differ."""
+        same = self.template.snapshot_window == self.template.backup_window
+        return slot.day if same or len(slot.products) == 1 else self.day_of(kind, slot.at)
 
     def learn(self, point: RestorePoint) -> None:
         """Take over what a restore point that exists has taken."""
@@ -66,13 +74,13 @@ class _Earned:
             (Kind.BACKUP, self.template.backups),
         ):
             if kind in slot.products and cadences is not None:
-                day = self.day_of(kind, slot.at, slot.day)
+                day = self._day(kind, slot)
                 made[kind] = earned_flags(cadences, day, self.flags.get((kind, day), ()))
         replicas, archives = self.template.replicas, self.template.archives
-        day = self.day_of(Kind.REPLICA, slot.at, slot.day)
+        day = self._day(Kind.REPLICA, slot)
         if replicas and Kind.SNAPSHOT in made and replica_due(replicas, day, self.replicated):
             made[Kind.REPLICA] = frozenset({_FLAG_OF[replicas.every]})
-        day = self.day_of(Kind.ARCHIVE, slot.at, slot.day)
+        day = self._day(Kind.ARCHIVE, slot)
         if archives and Kind.BACKUP in made and archive_due(archives, day, self.archived):
             made[Kind.ARCHIVE] = frozenset({Flag.MONTHLY})
         return made
@@ -80,7 +88,7 @@ class _Earned:
     def take(self, slot: SlaSlot, made: Mapping[Kind, frozenset[Flag]]) -> None:
         """The session of this slot succeeded."""
         for kind, flags in made.items():
-            day = self.day_of(kind, slot.at, slot.day)
+            day = self._day(kind, slot)
             if kind is Kind.REPLICA:
                 self.replicated.add(day)
             elif kind is Kind.ARCHIVE:
