@@ -11,9 +11,13 @@ import pytest
 from holdfast.model import tags as names
 from holdfast.model.ids import stamp
 from holdfast.model.restore_point import Kind
+from holdfast.operations.conclude_instance import ConcludeInstance, conclude_instance
 from holdfast.operations.retention_in_force import confirm, obsolete_in_force, waiting
+from holdfast.operations.take_snapshots import TakeSnapshots, take_snapshots
 from tests.retention_play import PassWorld, play_pass, problems, two_policies
-from tests.session_world import ACCOUNT, REGION, START
+from tests.session_play import step
+from tests.session_world import ACCOUNT, POLICY, REGION, START, SessionWorld
+from tests.unit.operations.test_take_snapshots import event
 
 DAY = timedelta(days=1)
 FOUR = START.replace(hour=4) + DAY
@@ -130,3 +134,25 @@ def test_a_point_that_is_said_to_be_of_another_policy_stays(made_by: str):
     play_pass(world, FOUR)
     play_pass(world, FOUR + DAY)
     assert "11-13" in world.left()
+
+
+def test_a_set_that_was_there_before_its_session_is_not_taken_for_its_restore_point():
+    """Ids of restore points can be foretold: old content under the tags of tomorrow is no restore point."""
+    world = SessionWorld()
+    instance_id = world.add_instance(sizes=(1, 2))
+    here = world.spoke(POLICY, ACCOUNT, REGION)
+    first = step(TakeSnapshots, take_snapshots, event(instance_id), world)
+    for snapshot_id in [*here.snapshots]:
+        old = here.snapshots.pop(snapshot_id)
+        here.snapshots[f"{snapshot_id[:-1]}f"] = replace(
+            old, snapshot_id=f"{snapshot_id[:-1]}f", started_at=START - DAY, state="completed"
+        )
+    world.catalog.part_records.clear()
+    taken = step(TakeSnapshots, take_snapshots, event(instance_id), world)
+    own = {one["snapshot_id"] for one in taken["snapshots"]}
+    assert first["point_id"] == taken["point_id"]
+    assert len(own) == 2
+    assert {here.snapshots[snapshot_id].started_at for snapshot_id in own} == {START}
+    failed = {**event(instance_id), "error": {"Error": "PermanentError", "Cause": "refused"}}
+    step(ConcludeInstance, conclude_instance, failed, world)
+    assert own <= here.snapshots.keys()

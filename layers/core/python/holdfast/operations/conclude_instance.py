@@ -188,7 +188,8 @@ def _clear_away(request: ConcludeInstance, services: Services) -> None:
     """Remove what can never become a restore point; a set that is merely late stays for the retry."""
     try:
         spoke = services.spoke(request.policy, request.account, request.region)
-        found = sort_out(spoke.find_snapshots(identity(services.settings.installation, request)))
+        made = spoke.find_snapshots(identity(services.settings.installation, request))
+        found = sort_out(made, request.slot)
         remove_snapshots(
             Doomed(found.broken, "The set failed and can never be a restore point."), request, spoke, services
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from holdfast.model import tags as names
 from holdfast.model.configuration import AnyPolicy
@@ -37,13 +37,14 @@ class Found:
     missing: int = 0
 
 
-def sort_out(snapshots: Iterable[VolumeSnapshot]) -> Found:
+def sort_out(snapshots: Iterable[VolumeSnapshot], since: datetime | None = None) -> Found:
     """The first whole set of one restore point; everything else of it is broken or surplus.
 
     Without a whole one, the newest set that may still become visible as a whole. Sets are never mixed: their
-    snapshots are of different moments.
+    snapshots are of different moments. What is older than ``since`` nobody made for it, whatever its tags
+    say: it is left out.
     """
-    sets = by_call(snapshots)
+    sets = by_call(one for one in snapshots if since is None or one.started_at > since - SETTLES_IN)
     missing = [_missing(made) for made in sets]
     late = [place for place, count in enumerate(missing) if count]
     chosen = missing.index(0) if 0 in missing else late[-1] if late else -1

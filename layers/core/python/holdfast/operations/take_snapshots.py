@@ -74,7 +74,8 @@ def take_snapshots(request: TakeSnapshots, services: Services) -> dict[str, Any]
 def _take(request: TakeSnapshots, services: Services) -> dict[str, Any]:
     policy = find_policy(services.configuration, request.policy)
     spoke = services.spoke(request.policy, request.account, request.region)
-    found = sort_out(spoke.find_snapshots(identity(services.settings.installation, request)))
+    made = spoke.find_snapshots(identity(services.settings.installation, request))
+    found = sort_out(made, request.slot)
     now = services.clock.now()
     if found.missing and now - min(one.started_at for one in found.usable) < SETTLES_IN:
         raise UnavailableError(
