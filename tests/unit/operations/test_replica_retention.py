@@ -50,6 +50,22 @@ def hours_of(points: list[RestorePoint]) -> list[int]:
     return [point.taken_at.hour for point in points]
 
 
+def taken(world: RestoreWorld, instance_id: str, **changes: str) -> dict[str, Any]:
+    """The event of the replica step, with the snapshots taken."""
+    item = {
+        "session_id": "20261122T070000Z-daily-0123abcd",
+        "policy": POLICY,
+        "slot": START.isoformat(),
+        "region": REGION,
+        "account": ACCOUNT,
+        "instance_id": instance_id,
+        "snapshot_flags": "D",
+        "replica_flags": "D",
+        **changes,
+    }
+    return {**item, **take_snapshots(parse(TakeSnapshots, item), world)}
+
+
 def outcome(world: RestoreWorld, instance_id: str) -> Any:
     (session_id,) = [one for one in world.catalog.session_records if one.startswith("20261122T07")]
     return world.outcomes(session_id)[instance_id]
@@ -202,17 +218,7 @@ def test_a_set_of_copies_that_never_became_whole_goes_a_day_later() -> None:
     world = replicating(keep=5)
     instance_id = world.add_instance(sizes=(1, 1))
     world.snapshot_copier(OTHER, WEST).room = 1
-    item = {
-        "session_id": "20261122T070000Z-daily-0123abcd",
-        "policy": POLICY,
-        "slot": START.isoformat(),
-        "region": REGION,
-        "account": ACCOUNT,
-        "instance_id": instance_id,
-        "snapshot_flags": "D",
-        "replica_flags": "D",
-    }
-    event = {**item, **take_snapshots(parse(TakeSnapshots, item), world)}
+    event = taken(world, instance_id)
     replicate_snapshots(parse(ReplicateSnapshots, event), world)
     replicate_snapshots(parse(ReplicateSnapshots, event | {"abandon": True}), world)
     (lonely,) = there(world).snapshots
@@ -290,16 +296,13 @@ def test_the_next_snapshot_of_the_day_makes_up_for_a_replica_that_failed() -> No
 def test_a_replica_under_way_is_not_begun_again_by_the_next_session_of_the_day() -> None:
     world = sla_world("day")
     instance_id = world.add_instance()
-    item = {
-        "session_id": "20261122T080000Z-daily-0123abcd",
-        "policy": POLICY,
-        "slot": (START + HOUR).isoformat(),
-        "region": REGION,
-        "account": ACCOUNT,
-        "instance_id": instance_id,
-        "replica_flags": "-",
-    }
-    event = {**item, **take_snapshots(parse(TakeSnapshots, item), world)}
+    event = taken(
+        world,
+        instance_id,
+        session_id="20261122T080000Z-daily-0123abcd",
+        slot=(START + HOUR).isoformat(),
+        replica_flags="-",
+    )
     assert replicate_snapshots(parse(ReplicateSnapshots, event), world)["done"] is False
     play_slot(world, START + 3 * HOUR)
     assert replicas(world, instance_id) == []
@@ -335,3 +338,20 @@ def test_a_snapshot_after_the_first_of_the_day_owes_no_replica() -> None:
     first, second = sorted(world.catalog.session_records)
     assert world.outcomes(first)[instance_id].products["replica"] is State.SUCCESS
     assert "replica" not in world.outcomes(second)[instance_id].products
+
+
+def test_an_account_of_an_organization_replicates_under_its_own_role_and_the_targets() -> None:
+    company = {"name": "company", "management_role": "arn:aws:iam::777777777777:role/HoldfastOrganization"}
+    for target, expected in (({"role": "vault"}, (OTHER, WEST, "vault")), ({}, (ACCOUNT, WEST, "company"))):
+        world = replicating(
+            source={"organization": "company"},
+            organizations=[company],
+            replication=[{"source_region": REGION, "region": WEST, **target}],
+        )
+        world.configuration = world.configuration.model_copy(update={"roles": world.configuration.roles[1:]})
+        instance_id = world.add_instance()
+        event = taken(world, instance_id)
+        while not replicate_snapshots(parse(ReplicateSnapshots, event), world)["done"]:
+            world.spoke("", *expected[:2]).complete_snapshots()
+        assert {(ACCOUNT, REGION, "company"), expected} == set(world.roles)
+        assert len(replicas(world, instance_id)) == 1
