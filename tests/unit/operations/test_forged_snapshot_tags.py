@@ -142,11 +142,11 @@ def test_a_set_that_was_there_before_its_session_is_not_taken_for_its_restore_po
     instance_id = world.add_instance(sizes=(1, 2))
     here = world.spoke(POLICY, ACCOUNT, REGION)
     first = step(TakeSnapshots, take_snapshots, event(instance_id), world)
-    for snapshot_id in [*here.snapshots]:
-        old = here.snapshots.pop(snapshot_id)
-        here.snapshots[f"{snapshot_id[:-1]}f"] = replace(
-            old, snapshot_id=f"{snapshot_id[:-1]}f", started_at=START - DAY, state="completed"
-        )
+    for one in [*here.snapshots.values()]:
+        forged = one.snapshot_id.replace("snap-0", "snap-f")
+        old = replace(one, snapshot_id=forged, started_at=START - DAY, state="completed")
+        here.snapshots = {**here.snapshots, forged: old}
+        del here.snapshots[one.snapshot_id]
     world.catalog.part_records.clear()
     taken = step(TakeSnapshots, take_snapshots, event(instance_id), world)
     own = {one["snapshot_id"] for one in taken["snapshots"]}
