@@ -65,6 +65,7 @@ def test_a_failure_in_the_last_session_fails_whatever_was_before():
     [
         (None, "no session ran at 2026-11-22 19:00 UTC, although policy 'policy' was due"),
         (Run(ended=True, failure="AccessDenied: no Organization"), "failed: AccessDenied: no Organization"),
+        (Run(ended=True), f"the session of 2026-11-22 19:00 UTC did not look at {REGION}"),
         (Run(ended=False), "the session of 2026-11-22 19:00 UTC had not ended"),
         (Run(ended=False, looks={REGION: Look(ended=False)}), "had not ended"),
         (Run(ended=True, looks={REGION: Look(ended=True, lost="Timeout: no answer")}), "Timeout: no answer"),

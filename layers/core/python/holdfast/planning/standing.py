@@ -145,6 +145,8 @@ class Record:
         look = run.looks.get(instance.region)
         if look is None and run.failure:
             return f"the session of {moment(at)} failed: {run.failure}", False
+        if look is None and run.ended:
+            return f"the session of {moment(at)} did not look at {instance.region}", False
         if look is None or not look.ended:
             return f"the session of {moment(at)} had not ended", waits and not run.ended
         if look.lost:
