@@ -46,6 +46,21 @@ def build(simulator: Any) -> None:
     simulator.requests.clear()
 
 
+def add_account(simulator: Any, account: Account) -> None:
+    """An account that appears in the Organization after the world was made."""
+    organization = simulator.world.organization
+    backend: Any = organizations_backends[organization.management_account]["aws"]
+    place = root_id = backend.org.root_id
+    for name in filter(None, account.unit.split("/")):
+        place = next(unit.id for unit in backend.ou if (unit.parent_id, unit.name) == (place, name))
+    _build_account(backend, account, root_id, place)
+
+
+def add_instance(simulator: Any, described: Instance) -> None:
+    """An instance that appears after the world was made."""
+    _build_instance(simulator, described, described.name)
+
+
 def derived_id(prefix: str, *names: str) -> str:
     """A stable id of EC2's shape for something known by ``names``."""
     return f"{prefix}-{hashlib.sha256('/'.join(names).encode()).hexdigest()[:17]}"
