@@ -68,6 +68,7 @@ def test_a_copy_tells_by_its_tags_what_it_is() -> None:
         names.POINT: event["point_id"],
         names.INSTANCE: event["instance_id"],
         names.KIND: "replica",
+        names.CALL: world.spoke("", ACCOUNT, WEST).snapshots[snapshot_id].tags[names.CALL],
         names.SOURCE: f"{ACCOUNT}/{REGION}/{event['snapshots'][volume_id]}",
         names.VOLUME: volume_id,
         names.VOLUMES: "2",

@@ -199,19 +199,18 @@ def test_a_place_that_nobody_can_enter_any_more_is_told_and_keeps_no_other() -> 
     assert (ended.state, [one.code for one in ended.problems]) == (State.WARNING, ["AccessDenied"])
 
 
-def test_a_copy_that_showed_late_goes_and_the_recorded_replica_stays() -> None:
-    world = replicating(keep=5)
+def test_what_others_copied_with_all_our_tags_is_no_surplus_and_hides_no_replica() -> None:
+    world = replicating(keep=2)
     instance_id = world.add_instance()
     play(world)
     (known,) = there(world).snapshots.values()
-    late = Snapshot("snap-late", "vol-ffffffff", "completed", START - HOUR, 1 << 30, dict(known.tags))
-    there(world).snapshots["snap-late"] = late
-    play(world, START + HOUR)
-    assert "snap-late" in there(world).snapshots
-    play(world, START + DAY + 2 * HOUR)
-    assert "snap-late" not in there(world).snapshots
-    assert known.snapshot_id in there(world).snapshots
-    assert hours_of(replicas(world, instance_id)) == [7, 8, 9]
+    theirs = Snapshot("snap-theirs", "vol-ffffffff", "completed", START - HOUR, 1 << 30, dict(known.tags))
+    there(world).snapshots["snap-theirs"] = theirs
+    for passed in (HOUR, DAY + 2 * HOUR):
+        play(world, START + passed)
+    assert known.snapshot_id not in there(world).snapshots
+    assert "snap-theirs" in there(world).snapshots
+    assert hours_of(replicas(world, instance_id))[-2:] == [8, 9]
 
 
 def test_a_set_of_copies_that_never_became_whole_goes_a_day_later() -> None:

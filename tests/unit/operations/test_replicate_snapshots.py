@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -151,7 +152,7 @@ def test_a_replica_carries_the_tags_of_its_snapshot_and_ours() -> None:
     event = session(world, instance_id)
     finished(world, event)
     (copy,), volume = vault(world).snapshots.values(), world.volumes(instance_id)[0]
-    assert {key: value for key, value in copy.tags.items() if key != names.SET} == {
+    assert {key: value for key, value in copy.tags.items() if key not in (names.SET, names.CALL)} == {
         "Name": "web 2026-11-22 07:00Z",
         "protected": "yes",
         "data": "orders",
@@ -412,6 +413,23 @@ def test_a_copy_made_twice_is_removed_when_the_replica_is_done() -> None:
     world.clock.advance(timedelta(minutes=10))
     assert finished(world, event)["made"] is True
     assert len(vault(world).snapshots) == 1
+
+
+def test_a_snapshot_that_only_looks_like_our_copy_is_never_taken_for_it() -> None:
+    world = replicating({"role": "vault"})
+    instance_id = world.add_instance()
+    event = session(world, instance_id)
+    replicate(world, event)
+    (copy,) = vault(world).snapshots.values()
+    for number, call in enumerate(("", "0" * 16, copy.tags[names.CALL])):
+        forged = replace(copy, snapshot_id=f"snap-forged{number}", state="completed")
+        forged.tags = copy.tags | {names.CALL: call}
+        forged.started_at = copy.started_at + timedelta(seconds=1)
+        vault(world).snapshots[forged.snapshot_id] = forged
+    assert finished(world, event)["made"] is True
+    (point,) = world.catalog.points(instance_id, Kind.REPLICA)
+    assert set(point.snapshot_ids.values()) == {copy.snapshot_id}
+    assert len(vault(world).snapshots) == 4
 
 
 def test_a_repeated_step_finds_the_replica_that_was_made() -> None:

@@ -29,6 +29,7 @@ BASE: Final = PREFIX + "cbt-base"
 SET: Final = PREFIX + "set"  # differs between calls of CreateSnapshots for one restore point
 IN_USE: Final = PREFIX + "in-use"  # an image-level backup reads it; the session's slot
 COPYING: Final = PREFIX + "copying"  # a copy of it is being made; the session's slot
+CALL: Final = PREFIX + "call"  # of a copy: differs between calls of CopySnapshot
 SOURCE: Final = PREFIX + "source"  # of a copy: account/Region/snapshot that it was made from
 VOLUMES: Final = PREFIX + "volumes"  # snapshots in the set: fewer than that is not a restore point
 

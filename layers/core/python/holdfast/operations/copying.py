@@ -1,8 +1,9 @@
 """Sets of snapshots on their way to another Region or account, step by step.
 
 CopySnapshot has no idempotency token, and a shared snapshot must not stay shared. So what is about to be
-asked of AWS is written down first; copies are found again by their tags; and whatever was shared, marked or
-made for the way is taken back in the end, by this session or by a later one (`clear_remains`).
+asked of AWS is written down first, with a mark by which exactly that call's copy is found again; and whatever
+was shared, marked or made for the way is taken back in the end, by this session or a later one
+(`clear_remains`). A snapshot with our tags that no call of ours made is neither used nor removed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from holdfast.ports import SnapshotCopier, Spoke, VolumeSnapshot
 
 log = logging.getLogger(__name__)
 
+_TRANSFERS = f"{names.TRANSFER}/"
 WORK = "copies"
 """The session whose parts say what is on its way."""
 DEAD_AFTER = timedelta(hours=24)
@@ -47,8 +49,9 @@ class Work(Value):
 
     ``keys``: of the copies; without one a copy is encrypted as its source is. ``transfer_keys``: of volumes
     whose snapshots another account may only have under another key. ``inherit``: copies carry the tags that
-    their sources have besides ours. ``tried`` holds when a copy was asked for, ``shared`` what the target
-    account may read for now. ``given_up``: the session that began it does not work on it any more.
+    their sources have besides ours. ``tried`` holds when a copy was asked for last, ``calls`` the marks of
+    all calls for it, ``shared`` what the target account may read for now. ``given_up``: the session that
+    began it does not work on it any more.
     """
 
     point_id: str
@@ -65,6 +68,7 @@ class Work(Value):
     begun_at: AwareDatetime
     queued_since: AwareDatetime | None = None
     tried: dict[str, AwareDatetime] = Field(default_factory=dict)
+    calls: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     shared: tuple[str, ...] = ()
     given_up: bool = False
 
@@ -146,7 +150,7 @@ def advance(work: Work, services: OnDemandServices) -> tuple[Work, Progress]:
         names.INSTANCE: work.instance_id,
         names.KIND: Kind.REPLICA.value,
     }
-    copies, surplus = _usable(there.find_snapshots(wanted), work, work.target, there, services)
+    copies, surplus = _usable(there.find_snapshots(wanted), work, "", there, services)
     missing = sorted(work.snapshots.keys() - copies.keys())
     queued = 0
     if missing:
@@ -239,20 +243,22 @@ def _subject(work: Work, place: Place) -> Subject:
 
 
 def _usable(
-    found: Iterable[VolumeSnapshot],
-    work: Work,
-    place: Place,
-    spoke: Spoke,
-    services: OnDemandServices,
+    found: Iterable[VolumeSnapshot], work: Work, way: str, spoke: Spoke, services: OnDemandServices
 ) -> tuple[dict[str, VolumeSnapshot], list[VolumeSnapshot]]:
-    """One copy of each volume (a completed one before others), and what was made beside it.
+    """One copy of each volume (a completed one before others), and what other calls made beside it.
 
-    What ended in error is removed, so that a retry copies anew. Raises PermanentError for it.
+    ``way`` is the prefix of names in ``tried``. What ended in error is removed, so that a retry copies anew.
+    Raises PermanentError for it.
     """
-    ours = sorted(
-        (one for one in found if _volume_of(one) in work.snapshots),
-        key=lambda one: (_volume_of(one), one.state != "completed", one.started_at, one.snapshot_id),
-    )
+    place = work.source if way else work.target
+    made: dict[str, VolumeSnapshot] = {}
+    for one in sorted(found, key=lambda one: (one.started_at, one.snapshot_id)):
+        call = one.tags.get(names.CALL, "")
+        if call in work.calls.get(
+            way + _volume_of(one), ()
+        ):  # The first one: others may copy it, tags and all.
+            made.setdefault(call, one)
+    ours = sorted(made.values(), key=lambda one: (_volume_of(one), one.state != "completed", one.started_at))
     broken = [one for one in ours if one.state not in USABLE]
     if broken:
         if work.policy:
@@ -353,9 +359,12 @@ def _copy(
     services: OnDemandServices,
 ) -> Work:
     """Ask for one copy, once: the intent is written before, and taken back only when AWS refused."""
-    asked = write_work(
-        work.model_copy(update={"tried": {**work.tried, name: services.clock.now()}}), services
-    )
+    call = services.ids.random_bytes(8).hex()
+    intent = {
+        "tried": {**work.tried, name: services.clock.now()},
+        "calls": {**work.calls, name: (*work.calls.get(name, ()), call)},
+    }
+    asked = write_work(work.model_copy(update=intent), services)
     try:
         made = writer.copy(
             origin.snapshot_id,
@@ -363,7 +372,7 @@ def _copy(
             encrypted=origin.encrypted,
             kms_key_arn=key,
             description=f"Copy of {origin.snapshot_id} ({work.instance_id})",
-            tags=tags,
+            tags={**tags, names.CALL: call},
         )
     except UnavailableError:
         raise  # Nobody knows whether it was made: what it made shows, or the call is repeated later.
@@ -390,7 +399,7 @@ def _tags(work: Work, volume_id: str, source: VolumeSnapshot, services: OnDemand
     }
     inherited = copied(source.tags) if work.inherit else {}
     room = [(key, value) for key, value in sorted(inherited.items()) if key not in own]
-    return {**own, **dict(room[: max(0, TAG_LIMIT - len(own))])}
+    return {**own, **dict(room[: max(0, TAG_LIMIT - len(own) - 1)])}
 
 
 def _transfers(work: Work, here: Spoke, services: OnDemandServices) -> dict[str, VolumeSnapshot]:
@@ -398,7 +407,7 @@ def _transfers(work: Work, here: Spoke, services: OnDemandServices) -> dict[str,
     if not work.transfer_keys:
         return {}
     found = here.find_snapshots(_transfer_marks(work, services))
-    return _usable(found, work, work.source, here, services)[0]
+    return _usable(found, work, _TRANSFERS, here, services)[0]
 
 
 def _transfer_marks(work: Work, services: OnDemandServices) -> dict[str, str]:
@@ -420,7 +429,7 @@ def _transferred(
     services: OnDemandServices,
 ) -> tuple[Work, VolumeSnapshot | None]:
     """The completed copy under the transfer key; None while it is being made."""
-    name = f"{names.TRANSFER}/{volume_id}"
+    name = _TRANSFERS + volume_id
     if volume_id not in found and not _is_settling(work, name, services):
         tags = {
             "Name": "Temporary copy on its way to another account",

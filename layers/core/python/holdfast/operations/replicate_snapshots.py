@@ -198,6 +198,7 @@ def _begin(
         inherit=True,
         begun_at=before.begun_at if before else services.clock.now(),
         tried=before.tried if before else {},
+        calls=before.calls if before else {},
     )
 
 

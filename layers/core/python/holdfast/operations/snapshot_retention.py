@@ -214,11 +214,12 @@ def _sorted(
 def _calls(
     snapshots: list[VolumeSnapshot], known: Mapping[str, str] | None, chain: Chain
 ) -> list[list[VolumeSnapshot]]:
-    """The snapshots by the call that made them; copies, each made by its own, by what the catalog knows."""
+    """The snapshots by the call that made them; of copies, each made by its own, what the catalog knows.
+
+    Copies beside that may be what others copied with all its tags: they are left alone.
+    """
     recorded = [one for one in snapshots if one.snapshot_id in set((known or {}).values())]
-    if chain.kind is not Kind.REPLICA or not recorded:
-        return by_call(snapshots)
-    return [recorded, *([one] for one in snapshots if one not in recorded)]
+    return [recorded] if chain.kind is Kind.REPLICA and recorded else by_call(snapshots)
 
 
 def _read(made: list[VolumeSnapshot], chain: Chain, services: Services) -> RestorePoint | None:
