@@ -228,3 +228,22 @@ def test_only_the_call_without_a_token_is_sent_a_single_time(ec2: Any):
     made = take(spoke, run_instance(ec2))
     spoke.tag_snapshot(made[0].snapshot_id, {"a": "b"})
     assert asked == [True, False]
+
+
+class Shifting:
+    """A listing in which a page repeats what the page before has shown."""
+
+    def __init__(self, ec2: Any) -> None:
+        self._ec2 = ec2
+
+    def describe_instances(self, **asked: Any) -> dict[str, Any]:
+        first = asked.pop("NextToken", "") == ""
+        told: dict[str, Any] = self._ec2.describe_instances(**asked)
+        return {**told, "NextToken": "more"} if first else told
+
+
+def test_an_instance_that_two_pages_show_is_listed_once(ec2: Any):
+    instance_id = run_instance(ec2)
+    role = AssumedRole(lambda: boto3.Session(region_name=REGION), ROLE)
+    spoke = Ec2Spoke(lambda *, once: Shifting(ec2), role, REGION)
+    assert [one.instance_id for one in spoke.instances()] == [instance_id]

@@ -48,9 +48,12 @@ class Ec2Spoke:
         filters = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
         if instance_ids:
             filters.append({"Name": "instance-id", "Values": list(instance_ids)})
+        seen: set[str] = set()  # A listing that changes between two pages may show an instance twice.
         for page in self._pages("describe_instances", "Reservations", Filters=filters, MaxResults=PAGE):
             for item in page["Instances"]:
-                yield self._instance(item, _mapped(item))
+                if item["InstanceId"] not in seen:
+                    seen.add(item["InstanceId"])
+                    yield self._instance(item, _mapped(item))
 
     def inventory(self) -> Iterator[Instance]:
         found = list(self.instances())
