@@ -115,6 +115,15 @@ def test_a_repeated_step_copies_nothing_twice() -> None:
     assert all(set(one.values()) == set(there.snapshots) for one in copies)
 
 
+def test_a_step_repeated_after_the_end_finds_the_copies_that_were_made() -> None:
+    world = RestoreWorld()
+    event = taken(world, {"region": WEST})
+    there = world.spoke("", ACCOUNT, WEST)
+    answer = finished(world, event, there)
+    assert copy(world, event) == answer
+    assert len(there.snapshots) == 2
+
+
 def test_a_copy_whose_call_got_no_answer_is_waited_for_and_made_once() -> None:
     world = RestoreWorld()
     event = taken(world, {"region": WEST})

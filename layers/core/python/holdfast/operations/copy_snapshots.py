@@ -16,7 +16,7 @@ from holdfast.model.ids import parse_stamp
 from holdfast.model.inventory import Value
 from holdfast.model.restore import AccountId, InstanceId, KeyArn, PointId, Region
 from holdfast.model.restore_point import Kind, RestorePoint
-from holdfast.operations.copying import Place, Work, advance, finish, give_up, read_work
+from holdfast.operations.copying import Place, Progress, Work, advance, finish, give_up, read_work
 from holdfast.operations.manual_snapshot import remember_expiry
 
 if TYPE_CHECKING:
@@ -58,16 +58,31 @@ def copy_snapshots(request: CopySnapshots, services: OnDemandServices) -> Mappin
     SourceGoneError, PermanentError (a source or copy ended in error, or cannot be shared), AccessDeniedError,
     UnavailableError.
     """
-    work = read_work(request.instance_id, request.point_id, services) or _work(request, services)
+    work = read_work(request.instance_id, request.point_id, services)
     if request.abandon:
-        give_up(work, services)
+        if work:
+            give_up(work, services)
         return {"done": True, "copies": {}}
-    work, progress = advance(work, services)
+    made_before = _recorded(request, services)
+    if made_before is not None:
+        if work:
+            finish(work, Progress(done=True), services)
+        return {"done": True, "copies": made_before, "queued": 0}
+    work, progress = advance(work or _work(request, services), services)
     if progress.done:
         _record(request, progress.copies, services)
         finish(work, progress, services)
     made = {volume_id: one.snapshot_id for volume_id, one in sorted(progress.copies.items())}
     return {"done": progress.done, "copies": made, "queued": progress.queued}
+
+
+def _recorded(request: CopySnapshots, services: OnDemandServices) -> dict[str, str] | None:
+    """The copies that an earlier step, whose answer was lost, has finished."""
+    for point in services.catalog.points(request.instance_id, Kind.REPLICA):
+        place = (point.point_id, point.account, point.region)
+        if point.complete and place == (request.point_id, request.target.account, request.target.region):
+            return dict(point.snapshot_ids)
+    return None
 
 
 def _work(request: CopySnapshots, services: OnDemandServices) -> Work:
