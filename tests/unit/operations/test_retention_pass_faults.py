@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from holdfast.model import tags as names
 from holdfast.model.restore_point import Kind
 from holdfast.operations.apply_retention import ApplyRetention, apply_retention
 from holdfast.operations.start_retention import StartRetention, start_retention
-from tests.retention_play import PassWorld, newest_pass, play_pass, two_policies
+from tests.retention_play import PassWorld, newest_pass, play_pass, problems, two_policies
 from tests.session_play import Crash
 from tests.session_world import ACCOUNT, POLICY, REGION, START, AccountRegion, configured
 from tests.unit.operations.test_take_snapshots import event
@@ -207,3 +208,18 @@ def test_a_pass_without_a_plan_leaves_a_record():
     assert play_pass(world, FOUR, policy="nobody")["broken"] is True
     assert newest_pass(world).ended_at == world.clock.now()
     assert POLICY not in {one.policy for one in world.catalog.session_records.values()}
+
+
+def test_however_much_went_wrong_the_message_fits_into_a_topic():
+    world = moved_world()
+    for number in range(2, 202):
+        world.put(world.add_instance(number), START - 3 * DAY, "x" * 9, policy="first", account=ACCOUNT)
+    for one in there(world).snapshots.values():
+        one.tags[names.FLAGS] = "edited by hand"
+    play_pass(world, FOUR)
+    play_pass(world, FOUR + DAY)
+    (_, subject, text, document) = world.notifier.notices[-1]
+    assert subject == "[Warning] Retention: 101 issues"
+    assert problems(world)["More"].message.startswith("107 more problems of account")
+    assert text.splitlines()[-1].startswith("All ")
+    assert len(json.dumps(document)) + len(text) < 60_000

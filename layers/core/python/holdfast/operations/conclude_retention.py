@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 MOST_PROBLEMS: Final = 500
 """Problems in the record of a pass."""
+MOST_TOLD: Final = 30
+"""Problems in a message: SNS takes 256 KB, and the record has them all."""
 
 
 class BackupsDone(BaseModel):
@@ -59,6 +61,7 @@ def conclude_retention(request: ConcludeRetention, services: Services) -> dict[s
         *_broken(request),
         *(_no_word(place) for place in _planned(request, services) if place not in places),
         *(problem for each in done for problem in each.problems),
+        *(_more(place, each.more) for place, found in places.items() for each in found if each.more),
         *(shortened(name, count) for name, count in sorted(held.items())),
         *(_unowned(name, count) for name, count in sorted(backups.unowned.items())),
     ]
@@ -102,6 +105,16 @@ def _no_word(place: tuple[str, str]) -> Problem:
         message=f"What happened in account {place[0]} in {place[1]} is not known.",
         resource=place[0],
         remedy="Look at the execution of the retention machine in Step Functions.",
+        severity=State.WARNING,
+    )
+
+
+def _more(place: tuple[str, str], count: int) -> Problem:
+    return Problem(
+        code="More",
+        message=f"{count} more problems of account {place[0]} in {place[1]} are not kept in this record.",
+        resource=place[0],
+        remedy="Correct what is named; the next pass names the others.",
         severity=State.WARNING,
     )
 
@@ -161,11 +174,16 @@ def _tell(session: Session, services: Services) -> None:
         return
     topic = services.configuration.notifications.topic_arn or services.settings.topic_arn
     serious = [problem for problem in session.problems if problem.severity is not State.SUCCESS]
-    lines = [f"{one.resource}: {one.message} {one.remedy}".strip() for one in serious]
+    shown = [
+        one.model_copy(update={"message": one.message[:500], "remedy": one.remedy[:300]})
+        for one in serious[:MOST_TOLD]
+    ]
+    lines = [f"{one.resource}: {one.message} {one.remedy}".strip() for one in shown]
+    if len(serious) > MOST_TOLD:
+        lines.append(f"All {len(serious)}: holdfast session show {session.session_id}")
+    document = session.model_copy(update={"problems": tuple(shown)}).model_dump(mode="json")
     subject = f"[{session.state.value}] Retention: {len(serious)} issue{'' if len(serious) == 1 else 's'}"
     try:
-        services.notifier.publish(
-            topic, subject, "\n".join([*lines[:100], ""]), session.model_dump(mode="json")
-        )
+        services.notifier.publish(topic, subject, "\n".join([*lines, ""]), document)
     except HoldfastError as error:
         log.error("%s could not be told: %s", topic, error)

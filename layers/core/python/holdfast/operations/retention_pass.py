@@ -60,6 +60,7 @@ class PlaceDone(BaseModel):
     recovered: int = 0
     held: dict[str, int] = Field(default_factory=dict)
     problems: list[Problem] = Field(default_factory=list)
+    more: int = 0
 
     def write(
         self, done: Pass, account: str, region: str, cursor: str, catalog: Catalog, at: datetime
