@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from holdfast.edge import parse
-from holdfast.errors import AccessDeniedError
+from holdfast.errors import AccessDeniedError, PermanentError
 from holdfast.model import tags as names
 from holdfast.model.restore_point import Flag, Kind, RestorePoint
 from holdfast.model.session import State
@@ -97,6 +97,16 @@ def test_a_failed_replica_fails_the_instance_and_leaves_its_snapshots_and_backup
     assert (ended.state, ended.kinds) == (State.FAILED, ("snapshot", "backup"))
     assert [one.code for one in ended.problems if one.severity is State.FAILED] == ["AccessDenied"]
     assert {point.kind for point in world.catalog.points(instance_id)} == {Kind.SNAPSHOT, Kind.BACKUP}
+
+
+def test_a_snapshot_without_room_for_another_tag_is_replicated_all_the_same() -> None:
+    world = replicating()
+    instance_id = world.add_instance()
+    event = taken(world, instance_id)
+    world.home.faults["tag_snapshot"] = [PermanentError("TagLimitExceeded.")]
+    replicate_snapshots(parse(ReplicateSnapshots, event), world)
+    there(world).complete_snapshots()
+    assert replicate_snapshots(parse(ReplicateSnapshots, event), world)["made"] is True
 
 
 def test_a_retry_makes_up_for_a_copy_that_failed() -> None:

@@ -300,10 +300,8 @@ def _start(work: Work, missing: Sequence[str], services: OnDemandServices) -> tu
     sources = _sources(work, here)
     if sources is None:
         return work, 0
-    for volume_id in missing:  # Retention of another session leaves them alone meanwhile.
-        if names.COPYING not in sources[volume_id].tags:
-            mark = {names.COPYING: names.slot_tag(work.begun_at)}
-            here.tag_snapshot(sources[volume_id].snapshot_id, mark)
+    for volume_id in missing:
+        _mark(sources[volume_id], work, here)
     lender = services.snapshot_copier(work.source.account, work.source.region, work.source.role)
     writer = services.snapshot_copier(work.target.account, work.target.region, work.target.role)
     transfers = _transfers(work, here, services)
@@ -322,6 +320,16 @@ def _start(work: Work, missing: Sequence[str], services: OnDemandServices) -> tu
     if work.queued_since is not None:
         work = write_work(work.model_copy(update={"queued_since": None}), services)
     return work, 0
+
+
+def _mark(source: VolumeSnapshot, work: Work, here: Spoke) -> None:
+    """Retention of another session leaves a marked snapshot alone; one with 50 tags has no room for it."""
+    if names.COPYING in source.tags:
+        return
+    try:
+        here.tag_snapshot(source.snapshot_id, {names.COPYING: names.slot_tag(work.begun_at)})
+    except PermanentError as error:
+        log.warning("%s is copied without a mark: %s", source.snapshot_id, error)
 
 
 def _share(work: Work, snapshot_id: str, lender: SnapshotCopier, services: OnDemandServices) -> Work:
