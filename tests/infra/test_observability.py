@@ -17,6 +17,7 @@ from holdfast.model.ids import metric_label
 from infra.constructs.observability import deploy_overdue, longest_silence
 from infra.names import Site
 from tests.infra.conftest import Template, a_configuration, resources
+from tests.retention_play import PassWorld, play_pass
 
 ROOT = Path(__file__).parents[2]
 HUB, CELL = "holdfast-hub", "holdfast-cell-eu-west-1"
@@ -152,3 +153,13 @@ def test_the_dashboard_follows_every_function_and_what_sessions_report(templates
     text = json.dumps(dashboard["Properties"]["DashboardBody"])
     assert "holdfast-conclude-session" in text
     assert "{Holdfast,Policy}" in text
+
+
+def test_alarms_of_retention_watch_what_a_pass_publishes(templates: dict[str, Template]):
+    world = PassWorld()
+    play_pass(world)
+    published = {name for policy, metrics in world.metrics if policy == "" for name in metrics}
+    for name, missing in (("RetentionNotRun", "breaching"), ("RetentionShortened", "notBreaching")):
+        found = alarms(templates[HUB])[f"holdfast-hub-{name}"]
+        assert found["MetricName"] in published
+        assert (found.get("Dimensions", []), found["TreatMissingData"]) == ([], missing)
