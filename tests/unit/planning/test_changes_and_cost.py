@@ -111,6 +111,36 @@ def test_backups_of_an_instance_that_left_the_scope_go_on_by_the_policy_that_mad
     assert len(found.removed) == 10
 
 
+def test_snapshots_of_a_disabled_policy_go_on_by_it_and_are_not_obsolete():
+    rule = {"mode": "after", "days": 30}
+    aged = [each.model_copy(update={"taken_at": NOW - 90 * DAY}) for each in points(Kind.SNAPSHOT, 1)]
+    after = configuration(BACKED | {"enabled": False}, obsolete_snapshots=rule)
+    found = change(configuration(BACKED, obsolete_snapshots=rule), after, *aged)
+    assert ([each.after for each in found.lost], found.removed) == ([""], ())
+
+
+def test_nothing_of_an_account_that_is_closed_is_removed():
+    aged = [each.model_copy(update={"taken_at": NOW - 90 * DAY}) for each in points(Kind.SNAPSHOT, 1)]
+    after = configuration(obsolete_snapshots={"mode": "after", "days": 30})
+    closed = OWN.model_copy(update={"active": False})
+    assert compare(configuration(BACKED), after, [instance()], [closed], aged, NOW).removed == ()
+
+
+def test_backups_in_the_repository_of_the_new_owner_are_judged_by_it():
+    longer = BACKED | {
+        "name": "new",
+        "priority": 1,
+        "daily": DAILY | {"backups": {"hours": [7], "keep": "90 days"}},
+    }
+    aged = points(Kind.BACKUP, 60, repository="standard")
+    found = change(configuration(BACKED), configuration(BACKED, longer), *aged)
+    assert found.removed == ()
+    shorter = longer | {"daily": DAILY | {"backups": {"hours": [7], "keep": "9 days"}}}
+    found = change(configuration(BACKED), configuration(BACKED, shorter), *aged)
+    assert {(each.policy, each.moved) for each in found.removed} == {("new", True)}
+    assert len(found.removed) == 21
+
+
 def test_points_of_an_instance_that_is_gone_are_judged_without_an_owner():
     aged = [each.model_copy(update={"taken_at": NOW - 90 * DAY}) for each in points(Kind.SNAPSHOT, 1)]
     after = configuration(BACKED, obsolete_snapshots={"mode": "after", "days": 30})

@@ -157,6 +157,21 @@ def test_snapshots_of_an_instance_without_an_owner_go_as_obsolete_ones():
     assert "obsolete snapshots are kept for 15 days" in removal.reason
 
 
+def test_points_of_a_disabled_policy_age_by_it_without_new_ones():
+    off = BASIS | {"daily": DAILY, "repository": "standard", "enabled": False}
+    made = configuration(off, obsolete_snapshots={"mode": "after", "days": 15})
+    snapshots = history(made.policies[0], Kind.SNAPSHOT, 20)
+    backups = [
+        each.model_copy(update={"repository": "standard", "policy": "policy"})
+        for each in history(made.policies[0], Kind.BACKUP, 20)
+    ]
+    found = explain(made, instance(), OWN, [*snapshots, *backups], NOW)
+    assert (found.owner, found.slots) == ("", ())
+    assert [(each.kind, each.taken_at.day) for each in found.removals] == [
+        (Kind.BACKUP, day) for day in (6, 7, 8, 9)
+    ]  # counted snapshots stay, and keep_last spares the newest backup
+
+
 def with_sla(**template: object) -> Configuration:
     whole = {
         "name": "t",

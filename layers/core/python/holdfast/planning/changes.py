@@ -23,6 +23,7 @@ from holdfast.planning.ownership import owner_of
 from holdfast.planning.protection import keeps_base, repository_for, rule_of
 from holdfast.planning.replication import Refusal, plan_copy
 from holdfast.planning.retention import Verdict, chains, judge, judge_obsolete
+from holdfast.planning.ruling import Ruler, Standing, judge_of, ruler_of
 from holdfast.planning.selection import Target
 
 _NATIVE = (Kind.SNAPSHOT, Kind.REPLICA)
@@ -118,31 +119,28 @@ class Change:
 
 def _verdicts(
     configuration: Configuration,
-    owner: AnyPolicy | None,
+    ruler: Ruler,
     kind: Kind,
     region: str,
     chain: Sequence[RestorePoint],
     pinned: Sequence[str],
     now: datetime,
-) -> tuple[Verdict, ...]:
-    """What retention says about one chain of an instance in ``region`` under one configuration.
+) -> tuple[str, tuple[Verdict, ...]]:
+    """The policy that judges one chain of an instance in ``region``, and what it says.
 
-    Without an owner, snapshots and replicas are obsolete; backups go on by the policy that made them, if
-    it still exists, and otherwise stay.
+    Without one, snapshots and replicas of an instance that certainly stands in no policy are obsolete, and
+    everything else stays.
     """
-    policy = owner
-    if policy is None and kind not in _NATIVE:
-        policy = configuration.policy(chain[-1].policy)
+    policy = judge_of(configuration, ruler, kind, region, chain)
     if policy is not None:
         kept = pinned if kind is Kind.SNAPSHOT and keeps_base(configuration, policy) else ()
         # Temporary snapshots of SLA-based policies go with the next backup, whatever the configuration says.
         judged = [each for each in chain if not (each.temporary and isinstance(policy, SlaPolicy))]
-        rule = rule_of(configuration, policy, kind, region)
-        return judge(judged, rule, now, pinned=kept, protected=owner is not None)
-    if kind in _NATIVE:
+        return policy.name, judge(judged, rule_of(configuration, policy, kind, region), now, pinned=kept)
+    if kind in _NATIVE and ruler.standing is Standing.OBSOLETE:
         zone = ZoneInfo(configuration.service_time_zone)
-        return judge_obsolete(chain, configuration.obsolete_snapshots, now, zone, protected=False)
-    return ()
+        return "", judge_obsolete(chain, configuration.obsolete_snapshots, now, zone, protected=False)
+    return "", ()
 
 
 def _pinned(points: Sequence[RestorePoint]) -> list[str]:
@@ -164,20 +162,17 @@ def _key(point: RestorePoint) -> tuple[str, ...]:
 
 
 def _gone(
-    configuration: Configuration,
-    owner: AnyPolicy | None,
-    home: str,
-    points: Sequence[RestorePoint],
-    now: datetime,
-) -> dict[tuple[str, ...], str]:
-    """Why retention removes a point now, for each that it removes."""
+    configuration: Configuration, ruler: Ruler, home: str, points: Sequence[RestorePoint], now: datetime
+) -> dict[tuple[str, ...], tuple[str, str]]:
+    """Which policy removes a point now, and why, for each that is removed."""
     pinned = _pinned(points)
-    return {
-        (account, region, kind, repository, verdict.point_id): verdict.reason
-        for (account, region, _, kind, repository), chain in chains(points)
-        for verdict in _verdicts(configuration, owner, Kind(kind), home, chain, pinned, now)
-        if verdict.remove
-    }
+    found: dict[tuple[str, ...], tuple[str, str]] = {}
+    for (account, region, _, kind, repository), chain in chains(points):
+        policy, verdicts = _verdicts(configuration, ruler, Kind(kind), home, chain, pinned, now)
+        for verdict in verdicts:
+            if verdict.remove:
+                found[account, region, kind, repository, verdict.point_id] = (policy, verdict.reason)
+    return found
 
 
 class _Sums:
@@ -254,14 +249,14 @@ def compare(
     refused: list[Refused] = []
     sums = (_Sums(before, now, assumed), _Sums(after, now, assumed))
     first: dict[tuple[str, str], float] = {}
-    known: dict[str, tuple[AnyPolicy | None, AnyPolicy | None, str]] = {}
+    known: dict[str, Instance] = {}
     for instance in sorted(instances, key=lambda each: (each.account, each.region, each.instance_id)):
         place, where = (
             places.get(instance.account, Account(account=instance.account)),
             (instance.account, instance.region),
         )
         old, new = owner_of(before, instance, place), owner_of(after, instance, place)
-        known[instance.instance_id] = (old, new, instance.region)
+        known[instance.instance_id] = instance
         for added, owner in zip(sums, (old, new), strict=True):
             added.add(owner, instance)
         target = _repository(after, new, instance.region)
@@ -270,24 +265,25 @@ def compare(
             first[where] = first.get(where, 0.0) + blocks
         if new and sums[1].load(new, instance.region).replicated:
             refused += _refusal(after, new, instance, (default_keys or {}).get(where, ""))
-        names = (old.name if old else "", new.name if new else "")
+        names = (_name(old), _name(new))
         if names[0] != names[1]:
             moved.append(Moved(instance.instance_id, *where, *names))
     for instance_id, chain in sorted(of_instance.items()):
-        old, new, home = known.get(instance_id, (None, None, _home(chain)))
-        already, then = _gone(before, old, home, chain, now), _gone(after, new, home, chain, now)
+        seen = known.get(instance_id)
+        home = seen.region if seen else _home(chain)
+        account = seen.account if seen else chain[-1].account
+        place = places.get(account, Account(account=account))
+        rulers = (ruler_of(before, seen, place), ruler_of(after, seen, place))
+        already, then = (
+            _gone(configuration, ruler, home, chain, now)
+            for configuration, ruler in zip((before, after), rulers, strict=True)
+        )
+        moves = _name(rulers[0].policy) != _name(rulers[1].policy)
         removed += [
-            Doomed(
-                each.point_id,
-                each.kind,
-                instance_id,
-                each.taken_at,
-                then[_key(each)],
-                _remover(after, new, each),
-                (old.name if old else "") != (new.name if new else ""),
-            )
+            Doomed(each.point_id, each.kind, instance_id, each.taken_at, reason, policy, moves)
             for each in chain
             if _key(each) in then and _key(each) not in already
+            for policy, reason in [then[_key(each)]]
         ]
     return Change(tuple(moved), tuple(removed), sums[0].totals, sums[1].totals, first, tuple(refused))
 
@@ -298,8 +294,5 @@ def _home(chain: Sequence[RestorePoint]) -> str:
     return own[-1] if own else chain[-1].region
 
 
-def _remover(after: Configuration, owner: AnyPolicy | None, point: RestorePoint) -> str:
-    """The policy whose retention removes a point; empty for the retention of obsolete snapshots."""
-    if owner is not None:
-        return owner.name
-    return point.policy if point.kind not in _NATIVE and after.policy(point.policy) else ""
+def _name(policy: AnyPolicy | None) -> str:
+    return policy.name if policy else ""

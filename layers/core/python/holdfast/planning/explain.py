@@ -19,6 +19,7 @@ from holdfast.planning.agenda import agenda, next_of, retention_passes
 from holdfast.planning.ownership import Opinion, opinions
 from holdfast.planning.protection import keeps_base, rule_of
 from holdfast.planning.retention import Judged, judge, judge_obsolete
+from holdfast.planning.ruling import Standing, judge_of, ruler_of
 from holdfast.planning.schedule import Slot, retention_pass
 
 _DAY = timedelta(days=1)
@@ -83,10 +84,13 @@ def forecast(
     now: datetime,
     until: datetime,
     base: str = "",
+    *,
+    runs: bool = True,
 ) -> tuple[Removal, ...]:
     """The existing ``points`` of one chain that retention will remove before ``until``, in order.
 
-    ``region`` is the instance's; ``base`` the id of the snapshot that the newest backup was made from.
+    ``region`` is the instance's; ``base`` the id of the snapshot that the newest backup was made from;
+    ``runs`` says whether sessions of the policy go on making points of the instance.
     Snapshots and replicas of schedule-based policies are judged in each session, and everything by passes of
     its own, which leave native points of the last day to their sessions.
     """
@@ -94,7 +98,8 @@ def forecast(
     by_session = kind in _NATIVE and isinstance(policy, SchedulePolicy)
     pins = kind is Kind.SNAPSHOT and keeps_base(configuration, policy)
     start = now + timedelta(microseconds=1)
-    ahead = [(slot.at, slot) for slot in agenda(configuration, policy, region, start, until, points)]
+    due = agenda(configuration, policy, region, start, until, points) if runs else ()
+    ahead = [(slot.at, slot) for slot in due]
     passes = [(at, None) for at in retention_passes(configuration, policy, start, until)]
     sla = isinstance(policy, SlaPolicy)
     chain = _as_points(each for each in points if not (sla and each.temporary))
@@ -176,12 +181,13 @@ def explain(
     """Who owns an instance and why, its next ``count`` slots, and what retention removes within
     ``horizon``.
 
-    Backups of an instance without an owner go on by the policy that made them, if it still exists; its
-    snapshots and replicas are obsolete.
+    Without an owner its restore points go on ageing by the policy that would own it if it were enabled, and
+    backups by the one that made them; where there is none, snapshots and replicas are obsolete.
     """
     said = opinions(configuration, instance, place)
     owner = next((each.policy for each in said if each.owns), "")
     policy = configuration.policy(owner) if owner else None
+    ruler = ruler_of(configuration, instance, place)
     chains: dict[tuple[Kind, str, str, str], list[RestorePoint]] = {}
     for point in points:
         chains.setdefault((point.kind, point.repository, point.account, point.region), []).append(point)
@@ -189,10 +195,13 @@ def explain(
     base, until = _base(chains), now + horizon
     removals: list[Removal] = []
     for (kind, *_), chain in chains.items():
-        rules = policy or (configuration.policy(chain[-1].policy) if kind not in _NATIVE else None)
+        rules = judge_of(configuration, ruler, kind, instance.region, chain)
         if rules:
-            removals += forecast(configuration, rules, kind, instance.region, chain, now, until, base)
-        elif kind in _NATIVE:
+            runs = policy is not None and rules.name == policy.name
+            removals += forecast(
+                configuration, rules, kind, instance.region, chain, now, until, base, runs=runs
+            )
+        elif kind in _NATIVE and ruler.standing is Standing.OBSOLETE:
             removals += _obsolete(configuration, kind, chain, now, until)
     removals.sort(key=lambda each: (each.at, each.taken_at, each.kind))
     return Explanation(

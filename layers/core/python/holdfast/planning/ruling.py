@@ -7,13 +7,15 @@ known, stands in no policy: absence of evidence makes nothing obsolete. Source: 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from holdfast.model.configuration import AnyPolicy, Configuration
 from holdfast.model.inventory import Instance
+from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.model.scope import Account
+from holdfast.planning.protection import archive_for, repository_for
 from holdfast.planning.selection import Coverage, enters, matches, precedence, select
 
 
@@ -81,3 +83,18 @@ def _selecting(
             reason = f"no policy owns the instance; {policy.name!r}, which selects it, ages its points"
             ageing = Ruler(Standing.AGEING, reason, policy)
     return ageing
+
+
+def judge_of(
+    configuration: Configuration, ruler: Ruler, kind: Kind, region: str, chain: Sequence[RestorePoint]
+) -> AnyPolicy | None:
+    """The policy whose retention judges a chain of an instance in ``region``; None: no policy's does.
+
+    Backups in a repository that is not the judge's own go on by the policy that made them.
+    """
+    if kind in (Kind.SNAPSHOT, Kind.REPLICA):
+        return ruler.policy
+    place_of = archive_for if kind is Kind.ARCHIVE else repository_for
+    if ruler.policy and place_of(configuration, ruler.policy, region) == chain[-1].repository:
+        return ruler.policy
+    return configuration.policy(chain[-1].policy)
