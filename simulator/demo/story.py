@@ -219,7 +219,9 @@ class Story:
     def _coverage(self, points: list[dict[str, Any]]) -> None:
         """The ledger of the first day, why an instance is protected, and what a change would do."""
         self.terminal.chapter("Coverage: every instance of every account stands in exactly one place")
-        self.terminal.show("coverage", "--date", FIRST_SLOT[:10], "--output", "table")
+        self.terminal.show(
+            "coverage", "--date", FIRST_SLOT[:10], "--standing", "not selected", "--output", "table"
+        )
         self.terminal.chapter("Explain: which policy, which slots, what retention removes")
         self.terminal.show("explain", points[-1]["instance_id"], "--slots", "3", "--output", "text")
         self.terminal.chapter("Plan: what a shorter retention would do before it is deployed")

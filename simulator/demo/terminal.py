@@ -11,6 +11,7 @@ import json
 import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from shlex import join
 from typing import Any
 
 from rich.console import Console
@@ -51,7 +52,7 @@ class Terminal:
         self.console.print(text.rstrip(), highlight=False, markup=False, soft_wrap=True)
 
     def _output(self, words: tuple[str, ...], expect: tuple[int, ...]) -> str:
-        self.console.print(f"$ holdfast {' '.join(words)}", style="dim", highlight=False, markup=False)
+        self.console.print(f"$ holdfast {join(words)}", style="dim", highlight=False, markup=False)
         output = io.StringIO()
         with redirect_stdout(output):
             code = run([*self.common, *words])

@@ -99,6 +99,7 @@ def test_the_newest_ledger_adds_up(world: CommandWorld, holdfast: Command) -> No
 def test_a_standing_limits_what_is_shown_and_not_the_sums(world: CommandWorld, holdfast: Command) -> None:
     told = holdfast("coverage", "--standing", "failed", "--date", "2026-11-22").result
     assert ([line["instance_id"] for line in told["lines"]], told["instances"]["total"]) == ([DB], 2)
+    assert holdfast("coverage", "--standing", "not selected").result["lines"] == []
 
 
 def test_the_sums_of_several_days_stand_below_each_other(world: CommandWorld, holdfast: Command) -> None:
