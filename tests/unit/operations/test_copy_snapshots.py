@@ -17,11 +17,13 @@ from holdfast.errors import (
 )
 from holdfast.model import tags as names
 from holdfast.model.restore_point import Kind
+from holdfast.model.scope import Account
 from holdfast.operations.copy_snapshots import CopySnapshots, copy_snapshots
+from holdfast.operations.coverage_ledger import Known, write_known
 from holdfast.operations.expire_manual_snapshots import ExpireManualSnapshots, expire_manual_snapshots
 from holdfast.operations.manual_snapshot import ManualSnapshot, take_manual_snapshot
 from tests.restore_world import RestoreWorld
-from tests.session_world import ACCOUNT, INSTALLATION, REGION, AccountRegion
+from tests.session_world import ACCOUNT, INSTALLATION, REGION, AccountRegion, configured
 
 OTHER, WEST = "444455556666", "eu-west-1"
 KEY = f"arn:aws:kms:{WEST}:{OTHER}:key/theirs"
@@ -174,6 +176,25 @@ def test_another_account_sees_the_snapshots_only_while_it_copies() -> None:
     assert copy(world, event)["done"] is True
     assert home.shared == {snapshot_id: set() for snapshot_id in event["snapshots"].values()}
     assert set(world.snapshot_copier(OTHER, WEST).keys.values()) == {KEY}
+
+
+def test_nothing_is_shared_with_an_account_that_nobody_knows() -> None:
+    """The role of an Organization has one name in all accounts: any account of the world may have it."""
+    company = {"name": "company", "management_role": "arn:aws:iam::777777777777:role/HoldfastOrganization"}
+    world = RestoreWorld(configured(organizations=[company]))
+    target = {"account": OTHER, "region": WEST}
+    with pytest.raises(ConfigurationError, match="no Organization is known to have it"):
+        taken(world, target)
+    assert world.home.snapshots == {}
+    event = taken(world, {"region": WEST}) | {"target": target}
+    with pytest.raises(ConfigurationError, match="no Organization is known to have it"):
+        copy(world, event)
+    assert world.snapshot_copier(ACCOUNT, REGION).shared == {}
+    assert OTHER not in {account for account, *_ in world.roles}
+    member, now = Account(account=OTHER, organization="company"), world.clock.now()
+    write_known([member], {}, {}, Known(), world.catalog, now, now)
+    copy(world, event)
+    assert world.snapshot_copier(ACCOUNT, REGION).shared.keys() == set(event["snapshots"].values())
 
 
 def test_nothing_is_shared_within_an_account() -> None:

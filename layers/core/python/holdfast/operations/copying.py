@@ -21,6 +21,7 @@ from holdfast.model import tags as names
 from holdfast.model.inventory import Value
 from holdfast.model.restore_point import Kind
 from holdfast.model.session import Problem, State
+from holdfast.operations.known_accounts import require_known
 from holdfast.operations.removal import Doomed, remove_snapshots
 from holdfast.operations.services import OnDemandServices, Services
 from holdfast.operations.snapshot_sets import SETTLES_IN, TAG_LIMIT, USABLE, copied
@@ -141,8 +142,10 @@ def advance(work: Work, services: OnDemandServices) -> tuple[Work, Progress]:
     """Start what is missing, as far as AWS takes it now, and look at what is under way.
 
     Raises SourceGoneError, PermanentError (a source or copy ended in error, or cannot be shared),
-    AccessDeniedError, KeyUnavailableError, UnavailableError.
+    AccessDeniedError, KeyUnavailableError, UnavailableError, ConfigurationError (a strange account).
     """
+    if work.crosses:
+        require_known(work.target.account, services)
     there = services.spoke_in(work.target.account, work.target.region, work.target.role)
     wanted = {
         names.INSTALLATION: services.settings.installation,

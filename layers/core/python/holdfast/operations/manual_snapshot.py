@@ -21,6 +21,7 @@ from holdfast.model.ids import point_id, stamp
 from holdfast.model.inventory import InstanceConfiguration, Value
 from holdfast.model.restore import InstanceId, KeyArn, OperatorTags, Region
 from holdfast.model.restore_point import Kind, RestorePoint
+from holdfast.operations.known_accounts import require_known
 from holdfast.operations.machines import machine_arn
 from holdfast.operations.snapshot_sets import sort_out, volume_tags
 
@@ -127,6 +128,8 @@ def take_manual_snapshot(request: ManualSnapshot, services: OnDemandServices) ->
     """
     account = account_of(request, services)
     target = _target(request, account) if request.copy_to else None
+    if target and target.account != account:
+        require_known(target.account, services)
     spoke = services.spoke_in(account, request.region, request.role)
     asked = _ask(request, account, services)
     made = _found(asked, spoke, services)
