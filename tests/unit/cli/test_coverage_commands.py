@@ -121,6 +121,11 @@ def test_a_table_shows_sums_accounts_and_what_needs_attention(world: CommandWorl
     assert WEB in holdfast("coverage", "--standing", "protected", "--output", "table").out
 
 
+def test_a_spreadsheet_gets_one_row_for_each_instance(world: CommandWorld, holdfast: Command) -> None:
+    rows = list(csv.DictReader(io.StringIO(holdfast("coverage", "--output", "csv").out)))
+    assert [(row["instance_id"], row["standing"]) for row in rows] == [(WEB, "protected"), (DB, "failed")]
+
+
 def test_a_check_ends_by_the_gravest_that_it_finds(world: CommandWorld, holdfast: Command) -> None:
     assert holdfast("coverage", "--check").code == 1
     world.refused[ACCOUNT] = AccessDeniedError("The role is gone.")

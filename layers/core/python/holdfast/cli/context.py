@@ -164,8 +164,15 @@ class CommandContext:
             self.world.once("bundle", lambda: json.loads(dump_bundle(self.configuration)))
         return Services(self.world)
 
-    def emit(self, result: Any, shown: Callable[[Format], str] | None = None) -> None:
-        """Print the result on standard output; ``shown`` is how a person reads it as table or text."""
+    def emit(
+        self, result: Any, shown: Callable[[Format], str] | None = None, rows: list[Any] | None = None
+    ) -> None:
+        """Print the result on standard output.
+
+        ``shown`` is how a person reads it as table or text, ``rows`` what a spreadsheet gets of it.
+        """
+        if rows is not None and not self._query and self._output is Format.CSV:
+            result = rows
         if shown is not None and not self._query and self._output in (Format.TABLE, Format.TEXT):
             typer.echo(shown(self._output))
         else:

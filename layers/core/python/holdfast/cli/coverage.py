@@ -89,7 +89,11 @@ def coverage(
         name = parse_date(on) if on else newest(cli).on
     head, day = read_day(name, cli.services.catalog, account)
     lines = [line for line in day.lines if standing in (None, line.standing)]
-    cli.emit(_result(head.recorded_at, day, lines), lambda form: _shown(day, lines, form, standing))
+    cli.emit(
+        _result(head.recorded_at, day, lines),
+        lambda form: _shown(day, lines, form, standing),
+        [_line(one) for one in lines],
+    )
     if check and (code := exit_code(day)):
         raise typer.Exit(code)
 
