@@ -180,13 +180,18 @@ def keys_of(installation: Installation, name: str) -> dict[str, str]:
 
 
 def restored(installation: Installation, point: RestorePoint) -> dict[str, str]:
-    """What volumes restored from a replica, where it lies, hold; by volume of the source."""
+    """What the volumes of an instance restored from a replica hold, there where it lies; by source volume."""
+    ec2 = installation.ec2(VAULT, WEST)
     event = {
         "restore_id": "restore-1",
-        "kind": "volume",
+        "kind": "instance",
         "instance_id": point.instance_id,
         "point_id": point.point_id,
-        "target": {"account": VAULT, "region": WEST, "availability_zone": f"{WEST}a"},
+        "target": {"account": VAULT, "region": WEST},
+        "instance": {
+            "subnet_id": ec2.describe_subnets()["Subnets"][0]["SubnetId"],
+            "security_group_ids": [ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]],
+        },
     }
     client = installation.sim.session(BACKUP, HUB).client("stepfunctions", region_name=WEST)
     started = client.start_execution(
