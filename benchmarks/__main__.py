@@ -28,7 +28,7 @@ def main() -> int:
         prog="benchmarks", description="Ratios of the data plane, measured in one run."
     )
     parser.add_argument(
-        "--rounds", type=int, default=3, help="rounds of the data plane (after one to warm up)"
+        "--rounds", type=int, default=5, help="rounds of the data plane (after one to warm up)"
     )
     parser.add_argument("--blocks", type=int, default=640, help="blocks of 512 KiB in each round")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
