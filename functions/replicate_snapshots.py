@@ -11,7 +11,7 @@ the target account, taken back at the end), CopySnapshot and DeleteSnapshot (a t
 transfer key), kms:DescribeKey (of alias/aws/ebs) under the policy's role; ec2:DescribeSnapshots,
 CopySnapshot, CreateTags, DeleteSnapshot (what ended in error, or was made twice) under the role of the
 target; dynamodb:GetItem, Query, PutItem, DeleteItem (table).
-Retry: what is asked for is written down before, and copies are found by their tags.
+Retry: what is asked for is written down before, and copies are found by the mark of their call.
 """
 
 from holdfast.edge import entrypoint
