@@ -7,8 +7,8 @@ failed; only take the share back)}
 Response: {"done": true, "copies": {"vol-...": "snap-..."}, "queued": 0}; `done` is false while sources or
 copies are pending, `queued` counts those that wait because 20 copies into the Region are under way.
 Touches: sts:AssumeRole; ec2:DescribeSnapshots, ModifySnapshotAttribute (sharing with the target account,
-taken back at the end), CreateTags, DeleteTags under the spoke role of the source; ec2:DescribeSnapshots, CopySnapshot, CreateTags
-under that of the target; dynamodb:GetItem, Query, PutItem, DeleteItem (table).
+taken back at the end), CreateTags, DeleteTags under the spoke role of the source; ec2:DescribeSnapshots,
+CopySnapshot, CreateTags under that of the target; dynamodb:GetItem, Query, PutItem, DeleteItem (table).
 Retry: what is asked for is written down before, and copies are found by the mark of their call.
 """
 
