@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from holdfast.model.configuration import Configuration
-from holdfast.model.restore_point import Kind, RestorePoint
+from holdfast.model.restore_point import Flag, Kind, RestorePoint
 from holdfast.model.session import Outcome, State
 from holdfast.settings import Settings
 from simulator.faults import Fault
@@ -78,6 +78,24 @@ def replicating() -> Configuration:
                 policy("keyless", [7], [TO_VAULT]),
                 policy("wide", [23], [TO_VAULT]),
             ],
+            "sla_templates": [
+                {
+                    "name": "gold",
+                    "snapshots": {"daily": {"hours": 2, "keep": {"days": 3}}},
+                    "snapshot_window": {"start": "08:00", "end": "12:00"},
+                    "replicas": {"every": "day", "keep": {"days": 3}},
+                }
+            ],
+            "sla_policies": [
+                {
+                    "name": "gold",
+                    "source": {"role": "shop"},
+                    "regions": [HUB],
+                    "selection": {"tags": [{"key": "replica", "value": "gold"}]},
+                    "sla_template": "gold",
+                    "replication": [TO_VAULT],
+                }
+            ],
         }
     )
 
@@ -119,6 +137,7 @@ def replicated_world() -> WorldFile:
                 machine("plain", "sealed", ["-"]),
                 machine("secret", "keyless", ["shop"]),
                 machine("wide", "wide", ["-"] * 22),
+                machine("promised", "gold", ["-"]),
             ],
         }
     )
@@ -265,5 +284,9 @@ def test_the_newest_replicas_stay_whole_whatever_happens_to_calls_on_the_way(rep
     found = points(replicas, "web")
     assert [point.taken_at.hour for point in found] == [8, 9]
     assert all(contents(replicas, point.snapshot_ids) == web for point in found)
-    kept = {one for point in (*found, *points(replicas, "plain")) for one in point.snapshot_ids.values()}
+    (promised,) = points(replicas, "promised")  # of the first session of the day, of two
+    assert (promised.taken_at.hour, promised.flags) == (7, {Flag.DAILY})
+    assert [session.state for session in replicas.sessions("gold")] == [State.SUCCESS] * 2
+    everything = (*found, *points(replicas, "plain"), promised)
+    kept = {one for point in everything for one in point.snapshot_ids.values()}
     assert {one["SnapshotId"] for one in replicas.snapshots(VAULT, WEST)} == kept
