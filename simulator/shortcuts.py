@@ -11,11 +11,13 @@ from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import botocore.hooks
 import botocore.regions
 import botocore.useragent
 import moto.core.responses
 from botocore.client import ClientCreator
-from botocore.hooks import EVENT_ALIASES, EventAliaser
+from botocore.endpoint import EndpointCreator
+from botocore.hooks import EVENT_ALIASES, EventAliaser, NodeList
 from moto.core.serialize import AttributePicker, XFormedAttributePicker
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
@@ -61,9 +63,18 @@ def _keep_what_clients_are_made_of(patches: Patches) -> None:
             _endpoint_providers[id(data)] = data, original_provider(**given)
         return _endpoint_providers[id(data)][1]
 
+    patches.set(vars(botocore.hooks)["_PrefixTrie"], "_recursive_copy", lambda _, node: _copied(node))
+    patches.set(EndpointCreator, "_get_proxies", lambda *_: {})  # nothing leaves this process by a proxy
     original_class = patches.set(ClientCreator, "_create_client_class", create_class)
     original_model = patches.set(ClientCreator, "_load_service_model", load_model)
     original_provider = patches.set(botocore.regions, "EndpointProvider", provide)
+
+
+def _copied(node: Any) -> Any:
+    """The structure of a tree of handlers anew, the handlers as they are."""
+    if isinstance(node, NodeList):
+        return NodeList(node.first[:], node.middle[:], node.last[:])
+    return {key: _copied(value) for key, value in node.items()} if isinstance(node, dict) else node
 
 
 def _keep_names(patches: Patches) -> None:
