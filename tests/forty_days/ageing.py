@@ -28,7 +28,8 @@ def _judge(model: Model, name: str, owner: str) -> None:
     if not owner:
         days = model.document["obsolete_snapshots"]["days"]
         for point in chain:
-            if model.now >= later(point.at, days, model.document["service_time_zone"]):
+            over = model.now >= later(point.at, days, model.document["service_time_zone"])
+            if over and model.confirmed:
                 model.points.remove(point)
         return
     policy, machine = model.policy(owner), model.machines[name]

@@ -10,7 +10,9 @@ from typing import Any
 
 from moto.iam.models import iam_backends
 
+from holdfast.bootstrap import Services
 from holdfast.model.configuration import Configuration
+from holdfast.operations.retention_in_force import OBSOLETE, confirm, waiting
 from infra.synth import synthesize
 from simulator.faults import Fault
 from simulator.populate import add_account, add_instance, derived_id
@@ -27,7 +29,7 @@ class Event:
 
     at: datetime
     what: str
-    in_aws: Callable[[Simulator], None]
+    in_aws: Callable[[Simulator, Services], None]
     in_model: Callable[[Model], None]
 
 
@@ -49,7 +51,7 @@ def _retag(at: datetime, name: str, tags: dict[str, str]) -> Event:
     """An instance gets exactly these tags, besides its name."""
     account, region, one = _id_of(name)
 
-    def in_aws(sim: Simulator) -> None:
+    def in_aws(sim: Simulator, services: Services) -> None:
         ec2 = sim.session(account, region).client("ec2")
         found = ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": [one]}])["Tags"]
         gone = [{"Key": tag["Key"]} for tag in found if tag["Key"] != "Name"]
@@ -67,7 +69,7 @@ def _retag(at: datetime, name: str, tags: dict[str, str]) -> Event:
 def _terminate(at: datetime, name: str) -> Event:
     account, region, one = _id_of(name)
 
-    def in_aws(sim: Simulator) -> None:
+    def in_aws(sim: Simulator, services: Services) -> None:
         sim.session(account, region).client("ec2").terminate_instances(InstanceIds=[one])
 
     def in_model(model: Model) -> None:
@@ -79,7 +81,7 @@ def _terminate(at: datetime, name: str) -> Event:
 def _appear(at: datetime, account: str, unit: str, name: str, region: str, tags: dict[str, str]) -> Event:
     """A new account with one instance."""
 
-    def in_aws(sim: Simulator) -> None:
+    def in_aws(sim: Simulator, services: Services) -> None:
         add_account(sim, Account(id=account, name="newcomer", unit=unit))
         add_instance(sim, Instance.model_validate(world.instance_document(name, account, region, tags)))
 
@@ -93,7 +95,7 @@ def _appear(at: datetime, account: str, unit: str, name: str, region: str, tags:
 def _move(at: datetime, account: str, unit: str) -> Event:
     """An account moves to another unit."""
 
-    def in_aws(sim: Simulator) -> None:
+    def in_aws(sim: Simulator, services: Services) -> None:
         client = sim.session(world.MANAGEMENT, world.FRANKFURT).client("organizations")
         (parent,) = client.list_parents(ChildId=account)["Parents"]
         client.move_account(
@@ -110,12 +112,12 @@ def _lock(at: datetime, account: str, *, until: datetime) -> tuple[Event, Event]
     """An account has no role for a while, as when somebody deletes it."""
     taken: dict[str, Any] = {}
 
-    def lose(sim: Simulator) -> None:
+    def lose(sim: Simulator, services: Services) -> None:
         roles = iam_backends[account]["aws"].roles
         taken.update({one: roles.pop(one) for one in list(roles) if roles[one].name == "HoldfastBackup"})
         assert taken, f"{account} has no role to lose"
 
-    def regain(sim: Simulator) -> None:
+    def regain(sim: Simulator, services: Services) -> None:
         iam_backends[account]["aws"].roles.update(taken)
 
     return (
@@ -139,7 +141,9 @@ def _fail(slot: datetime, name: str, *, retried: bool = False) -> Event:
         if not retried:
             model.failing.add((name, slot))
 
-    return Event(slot - timedelta(minutes=20), f"{name} fails", lambda sim: sim.faults.add(fault), in_model)
+    return Event(
+        slot - timedelta(minutes=20), f"{name} fails", lambda sim, _: sim.faults.add(fault), in_model
+    )
 
 
 def edited(document: Document) -> Document:
@@ -153,7 +157,7 @@ def edited(document: Document) -> Document:
 def _edit(at: datetime) -> Event:
     """An operator deploys another configuration."""
 
-    def in_aws(sim: Simulator) -> None:
+    def in_aws(sim: Simulator, services: Services) -> None:
         configured = Configuration.model_validate(edited(world.CONFIGURATION))
         assembly = synthesize(configured, sim.directory / "edited", bundling=False)
         client = sim.session(world.MANAGEMENT, world.FRANKFURT).client("organizations")
@@ -165,7 +169,21 @@ def _edit(at: datetime) -> Event:
     return Event(at, "the configuration is edited", in_aws, in_model)
 
 
+def _confirm_obsolete(at: datetime) -> Event:
+    """An operator confirms that snapshots of instances in no policy may go; before, none ever does."""
+
+    def in_aws(sim: Simulator, services: Services) -> None:
+        (found,) = waiting(OBSOLETE, services.catalog)
+        confirm(found, "operator", at, services.catalog)
+
+    def in_model(model: Model) -> None:
+        model.confirmed = True
+
+    return Event(at, "the retention of obsolete snapshots is confirmed", in_aws, in_model)
+
+
 FORTY_DAYS: tuple[Event, ...] = (
+    _confirm_obsolete(_on(10, 18)),
     # Excluded for three days.
     _retag(_on(10, 6), "web-us", {"tier": "gold", "backup": "never"}),
     _retag(_on(10, 9), "web-us", {"tier": "gold"}),

@@ -65,6 +65,8 @@ class Ended:
 class Model:
     """The company. ``now`` moves with :meth:`advance` alone; ``locked`` accounts have lost their role.
 
+    ``confirmed``: an operator has let the rule for obsolete snapshots remove them.
+
     ``at_four`` and ``at_close`` are done at 04:00 of the service, and when the day of an SLA-based policy is
     closed.
     """
@@ -76,6 +78,7 @@ class Model:
     now: datetime
     locked: set[str] = field(default_factory=set)
     failing: set[tuple[str, datetime]] = field(default_factory=set)
+    confirmed: bool = False
     points: list[Point] = field(default_factory=list)
     sessions: list[Ended] = field(default_factory=list)
     clocks: dict[str, datetime] = field(default_factory=dict)

@@ -44,7 +44,7 @@ def play(
         end = start + timedelta(days=1)
         for event in events.between(script, start, end):
             _both_until(event.at, simulator, model)
-            event.in_aws(simulator)
+            event.in_aws(simulator, services)
             event.in_model(model)
         _both_until(end, simulator, model)
         yield end, differences(model, ledgers, simulator, services, start, end)
