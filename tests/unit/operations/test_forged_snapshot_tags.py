@@ -156,3 +156,31 @@ def test_a_set_that_was_there_before_its_session_is_not_taken_for_its_restore_po
     failed = {**event(instance_id), "error": {"Error": "PermanentError", "Cause": "refused"}}
     step(ConcludeInstance, conclude_instance, failed, world)
     assert own <= here.snapshots.keys()
+
+
+def test_flags_that_somebody_added_push_out_no_point_that_earned_them():
+    monthly = {"monthly": {"snapshots": {"keep": 1}}}
+    world = PassWorld(two_policies(first={**daily(3), **monthly}, second=daily(1)))
+    instance_id = world.add_instance(tags={"backup": "first"})
+    world.put(instance_id, START.replace(day=1), "M", policy="first")
+    for age in (5, 4, 3):
+        world.put(instance_id, START - age * DAY, policy="first")
+    newest(world)[names.FLAGS] = "DM"
+    done = play_pass(world, FOUR)
+    assert (world.left(), done["state"]) == (["11-01", "11-17", "11-18", "11-19"], "Warning")
+    assert "FlagsChanged" in problems(world)
+
+
+def test_a_flag_that_somebody_added_is_not_taken_off_while_the_point_is_in_use():
+    world = PassWorld(two_policies(first=daily(1), second=daily(1)))
+    instance_id = world.add_instance(tags={"backup": "first"})
+    edited = world.put(instance_id, START - 5 * DAY, policy="first", **{names.IN_USE: stamp(START)})
+    world.put(instance_id, START - 4 * DAY, policy="first")
+    tags = world.spoke("", ACCOUNT, REGION).snapshots[edited].tags
+    tags[names.FLAGS] = "DM"
+    play_pass(world, FOUR)
+    assert tags[names.FLAGS] == "DM"
+    del tags[names.IN_USE]
+    play_pass(world, FOUR + DAY)
+    assert world.left() == world.listed == ["11-17", "11-18"]
+    assert "FlagsChanged" in problems(world)

@@ -128,9 +128,9 @@ def retain(
     flags = {point.point_id: _flags(sets[point.point_id]) for point in whole}
     now = services.clock.now()
     judged = [
-        _trusted(point, recorded[point.point_id], told, now)
+        _trusted(point, recorded[point.point_id], now)
         for point in whole
-        if _agrees(point, recorded) and (told := flags[point.point_id])
+        if _agrees(point, recorded) and flags[point.point_id]
     ]
     verdicts = list(judged_by(judged, sets))
     doomed = {verdict.point_id for verdict in verdicts if verdict.remove}
@@ -146,12 +146,11 @@ def retain(
         point, snapshots = recorded[verdict.point_id], sets[verdict.point_id]
         if _is_edited(point, flags[point.point_id], verdict):
             done.problems.append(_in_doubt(point.point_id))
+            verdict = Verdict(point.point_id, False, "its flags were edited", point.flags)
         if not verdict.remove:
             _keep(point, snapshots, verdict, spoke, services)
         elif only is not None and point.point_id not in only:
             log.info("%s is kept until the next pass: it was judged anew meanwhile", point.point_id)
-        elif flags[point.point_id] != {point.flags}:
-            log.warning("%s is kept: its flags were edited", point.point_id)
         else:
             if releases_bases:
                 _release(snapshots, spoke)
@@ -238,14 +237,15 @@ def _agrees(point: RestorePoint, recorded: Mapping[str, RestorePoint]) -> bool:
     return known is not None and (known.policy, known.snapshot_ids) == (point.policy, point.snapshot_ids)
 
 
-def _trusted(
-    point: RestorePoint, known: RestorePoint, told: set[frozenset[Flag]], now: datetime
-) -> RestorePoint:
-    """A point as it is judged: tags alone make it neither temporary nor lapsed, and take no flag."""
+def _trusted(point: RestorePoint, known: RestorePoint, now: datetime) -> RestorePoint:
+    """A point as it is judged: tags alone make it neither temporary nor lapsed, and give or take no flag.
+
+    A flag that somebody added would count against the points that earned theirs.
+    """
     until = point.keep_until
     return point.model_copy(
         update={
-            "flags": known.flags.union(*told),
+            "flags": known.flags,
             "temporary": point.temporary and known.temporary,
             "keep_until": until if until and until > now else known.keep_until,
         }
