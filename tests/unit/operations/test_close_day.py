@@ -105,6 +105,20 @@ def test_a_session_that_outlasts_its_window_ends_as_any_other_and_counts():
     assert shares(world) == {instance: Share(instance, 4, 4)}
 
 
+def test_a_day_that_nothing_closed_is_rated_with_the_next_one():
+    """Its windows were moved before the event of the old ones came, or the only event was lost."""
+    world = world_of()
+    instance = world.add_instance()
+    run_day(world, hours=(8, 10, 12))
+    run_day(world, on=TUESDAY)
+    assert close(world, TUESDAY, at(16, 5, on=TUESDAY))["rated"] is True
+    assert shares(world) == {instance: Share(instance, 4, 3)}
+    assert shares(world, TUESDAY) == {instance: Share(instance, 4, 4)}
+    record = read_day(POLICY, MONDAY, world.catalog)
+    assert record is not None
+    assert list(record.members) == [instance]
+
+
 def test_a_repeat_leaves_the_ledger_as_it_was_written():
     world = world_of()
     instance = world.add_instance()

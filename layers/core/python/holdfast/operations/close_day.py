@@ -85,6 +85,7 @@ def close_day(request: CloseDay, services: Services) -> dict[str, Any]:
         if running and now < closed_at + PATIENCE:
             log.info("%s of %s waits for %s", request.day, policy.name, ", ".join(running))
             return _wait(now + POLL)
+        _write_left(policy, template, request.day - timedelta(days=1), zones, services)
         _Day(policy, template, request.day, zones, noted, services).write(running)
     rated = read_day(policy.name, request.day, services.catalog) is not None
     if rated:
@@ -93,6 +94,18 @@ def close_day(request: CloseDay, services: Services) -> dict[str, Any]:
         machine_arn("retention", services), ids.day_id(policy.name, request.day), {"policy": policy.name}
     )
     return {"ready": True, "wait_until": instant_text(now), "rated": rated}
+
+
+def _write_left(
+    policy: SlaPolicy, template: SlaTemplate, on: date, zones: Mapping[str, ZoneInfo], services: Services
+) -> None:
+    """Rate the day before if nothing did: its event is lost, or its windows were moved before it came."""
+    noted = dict(noted_sessions(policy.name, on, services.catalog))
+    if not noted or read_day(policy.name, on, services.catalog) is not None:
+        return
+    if not any(_is_running(session_id, services) for session_id in noted):
+        log.warning("%s of %s was not closed; it is rated now", on, policy.name)
+        _Day(policy, template, on, zones, noted, services).write(())
 
 
 def _publish_metrics(request: CloseDay, services: Services) -> None:
