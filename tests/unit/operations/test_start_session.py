@@ -107,6 +107,14 @@ def test_a_person_may_run_a_disabled_policy_with_the_flag_of_its_most_frequent_s
     assert (event["manual"], event["snapshot_flags"], event["backup_flags"]) == (True, "D", "D")
 
 
+def test_a_manual_run_in_the_second_of_a_slot_takes_nothing_from_the_slot():
+    world = SessionWorld()
+    manual = start_session(StartSession(policy=POLICY, manual=True), world)
+    scheduled = start_session(StartSession(policy=POLICY, scheduled_at=world.clock.now()), world)
+    assert (manual["started"], scheduled["started"]) == (True, True)
+    assert world.catalog.read_session(scheduled["session_id"]).manual is False
+
+
 def test_a_manual_run_of_a_policy_without_schedules_carries_no_flag():
     world = SessionWorld(configured(daily=None))
     answer = start_session(StartSession(policy=POLICY, manual=True), world)

@@ -101,7 +101,7 @@ def _slot(
             *([Kind.BACKUP] if policy.repository else []),
             *([Kind.REPLICA] if policy.replication else []),
         ]
-        return Slot(now.astimezone(UTC).replace(microsecond=0), dict.fromkeys(products, flags))
+        return Slot(_between_slots(now), dict.fromkeys(products, flags))
     if isinstance(policy, SlaPolicy):
         return _sla_slot(configuration, policy, request, now)
     if request.scheduled_at is None:
@@ -111,6 +111,15 @@ def _slot(
             remedy='Send {"policy": "<name>", "manual": true} to run a policy now.',
         )
     return slot_for(policy, request.scheduled_at)
+
+
+def _between_slots(now: datetime) -> datetime:
+    """The instant of a run that a person asked for: never one at which a schedule may be due.
+
+    Sessions are named by policy and instant, and the schedule's own must not find its name taken.
+    """
+    at = now.astimezone(UTC).replace(microsecond=0)
+    return at if at.second else at.replace(second=1)
 
 
 def _sla_slot(
@@ -125,7 +134,7 @@ def _sla_slot(
         )
     template, zone = template_of(configuration, policy), region_zone(configuration, request.region)
     if request.now:
-        found = slot_now(template, zone, now.replace(microsecond=0))
+        found = slot_now(template, zone, _between_slots(now))
     elif request.scheduled_at is not None:
         found = sla_slot_for(template, zone, request.scheduled_at)
     else:
