@@ -101,7 +101,7 @@ def test_the_command_line_deploys_updates_and_destroys_the_hub(
     aws: Simulator, config: Path, cdk: Callable[..., None]
 ):
     cdk("deploy", "holdfast-hub", "--require-approval", "never", "--method", "direct")
-    assert schedules(aws) == {"start-retention", "expire-manual-snapshots"}
+    assert schedules(aws) == {"start-retention", "expire-manual-snapshots", "record-coverage"}
     between_slots = {"policy": "nightly", "scheduled_at": "2026-11-02T13:00:00Z"}
     assert invoke(aws, "holdfast-start-session", between_slots)["errorType"] == "PermanentError"
 
