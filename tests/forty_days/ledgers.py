@@ -107,7 +107,7 @@ class Ledgers:
                 excluded = any(model.excludes(one, machine) for one in entered)
                 standing = "excluded" if excluded else "not selected"
             else:
-                standing = _standing(machine.name, machine.region, owner, today, before, model)
+                standing = _standing(machine.name, machine.region, owner, day, today, before, model)
             self.stands.append(Stands(day, machine.name, standing, owner))
         accounts = {one for one in model.accounts() if any(model.enters(two, one) for two in policies)}
         self.unreachable[day] = sorted(accounts & model.locked)
@@ -117,7 +117,13 @@ class Ledgers:
 
 
 def _standing(
-    name: str, region: str, owner: str, today: list[Ended], before: dict[str, str], model: Model
+    name: str,
+    region: str,
+    owner: str,
+    day: date,
+    today: list[Ended],
+    before: dict[str, str],
+    model: Model,
 ) -> str:
     """Where an instance stands that a policy owns and that can be reached."""
     tried = [one for one in today if name in one.owned]
@@ -128,4 +134,6 @@ def _standing(
         return "not selected"
     if before.get(name) in ("protected", "failed"):
         return before[name]
-    return "protected" if any(point.machine == name for point in model.points) else "not selected"
+    zone = ZoneInfo(model.document["service_time_zone"])
+    over = [one for one in model.points if one.machine == name and one.at.astimezone(zone).date() <= day]
+    return "protected" if over else "not selected"
