@@ -9,6 +9,6 @@ Retry: removes what is still there.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.restore_volumes import Abandonment, abandon_restore
+from holdfast.operations.restores.restore_volumes import Abandonment, abandon_restore
 
 handler = entrypoint(Abandonment, abandon_restore)

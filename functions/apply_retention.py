@@ -9,6 +9,6 @@ Retry: judges again; what is gone is gone.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.apply_retention import ApplyRetention, apply_retention
+from holdfast.operations.retention.apply_retention import ApplyRetention, apply_retention
 
 handler = entrypoint(ApplyRetention, apply_retention)

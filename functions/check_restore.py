@@ -10,6 +10,6 @@ Retry: reads only.
 
 from holdfast.edge import entrypoint
 from holdfast.model.restore import RestorePlan
-from holdfast.operations.restore_volumes import check_restore
+from holdfast.operations.restores.restore_volumes import check_restore
 
 handler = entrypoint(RestorePlan, check_restore)

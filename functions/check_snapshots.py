@@ -9,6 +9,6 @@ Retry: reads again; the restore point is written under the same key.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.check_snapshots import CheckSnapshots, check_snapshots
+from holdfast.operations.sessions.check_snapshots import CheckSnapshots, check_snapshots
 
 handler = entrypoint(CheckSnapshots, check_snapshots)

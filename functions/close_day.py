@@ -9,6 +9,6 @@ Retry: a ledger that is there is left as it is; retention is started once per po
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.close_day import CloseDay, close_day
+from holdfast.operations.sla.close_day import CloseDay, close_day
 
 handler = entrypoint(CloseDay, close_day)

@@ -8,6 +8,6 @@ Retry: the execution is named after policy and day, so it is started once.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.close_window import CloseWindow, close_window
+from holdfast.operations.sla.close_window import CloseWindow, close_window
 
 handler = entrypoint(CloseWindow, close_window)

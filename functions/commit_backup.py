@@ -12,6 +12,6 @@ Retry: a manifest that an earlier try wrote is success.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.commit_backup import CommitBackup, commit_backup
+from holdfast.operations.sessions.commit_backup import CommitBackup, commit_backup
 
 handler = entrypoint(CommitBackup, commit_backup)

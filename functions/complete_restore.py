@@ -11,6 +11,6 @@ Retry: completing a completed snapshot again is harmless.
 
 from holdfast.edge import entrypoint
 from holdfast.model.restore import RestorePlan
-from holdfast.operations.restore_volumes import complete_restore
+from holdfast.operations.restores.restore_volumes import complete_restore
 
 handler = entrypoint(RestorePlan, complete_restore)

@@ -10,6 +10,6 @@ Retry: writes the same record again.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.conclude_instance import ConcludeInstance, conclude_instance
+from holdfast.operations.sessions.conclude_instance import ConcludeInstance, conclude_instance
 
 handler = entrypoint(ConcludeInstance, conclude_instance)

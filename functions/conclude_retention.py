@@ -8,6 +8,6 @@ Retry: records and tells again.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.conclude_retention import ConcludeRetention, conclude_retention
+from holdfast.operations.retention.conclude_retention import ConcludeRetention, conclude_retention
 
 handler = entrypoint(ConcludeRetention, conclude_retention)

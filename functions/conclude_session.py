@@ -10,6 +10,6 @@ Retry: judges again; a mail may be sent twice, never not at all.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.conclude_session import ConcludeSession, conclude_session
+from holdfast.operations.sessions.conclude_session import ConcludeSession, conclude_session
 
 handler = entrypoint(ConcludeSession, conclude_session)

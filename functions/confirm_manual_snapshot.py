@@ -10,6 +10,6 @@ Retry: records the same again; a failure may be told twice.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.confirm_manual_snapshot import ConfirmManualSnapshot, confirm_manual_snapshot
+from holdfast.operations.manual.confirm_manual_snapshot import ConfirmManualSnapshot, confirm_manual_snapshot
 
 handler = entrypoint(ConfirmManualSnapshot, confirm_manual_snapshot)

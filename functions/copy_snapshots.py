@@ -13,6 +13,6 @@ Retry: what is asked for is written down before, and copies are found by the mar
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.copy_snapshots import CopySnapshots, copy_snapshots
+from holdfast.operations.replicas.copy_snapshots import CopySnapshots, copy_snapshots
 
 handler = entrypoint(CopySnapshots, copy_snapshots)

@@ -10,6 +10,6 @@ Retry: client tokens derive from restore and volume.
 
 from holdfast.edge import entrypoint
 from holdfast.model.restore import RestorePlan
-from holdfast.operations.restore_volumes import create_volumes
+from holdfast.operations.restores.restore_volumes import create_volumes
 
 handler = entrypoint(RestorePlan, create_volumes)

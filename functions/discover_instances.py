@@ -10,6 +10,6 @@ Retry: lists again and overwrites its list.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.discover_instances import DiscoverInstances, discover_instances
+from holdfast.operations.sessions.discover_instances import DiscoverInstances, discover_instances
 
 handler = entrypoint(DiscoverInstances, discover_instances)

@@ -11,6 +11,6 @@ Retry: judges again; a manifest that is gone is gone.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.expire_backups import ExpireBackups, expire_backups
+from holdfast.operations.retention.expire_backups import ExpireBackups, expire_backups
 
 handler = entrypoint(ExpireBackups, expire_backups)

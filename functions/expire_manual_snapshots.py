@@ -10,6 +10,6 @@ Retry: what is gone is gone; the rest is judged again by its tags.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.expire_manual_snapshots import ExpireManualSnapshots, expire_manual_snapshots
+from holdfast.operations.manual.expire_manual_snapshots import ExpireManualSnapshots, expire_manual_snapshots
 
 handler = entrypoint(ExpireManualSnapshots, expire_manual_snapshots)

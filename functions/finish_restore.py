@@ -12,6 +12,6 @@ Retry: removes what is still there.
 
 from holdfast.edge import entrypoint
 from holdfast.model.restore import RestorePlan
-from holdfast.operations.restore_volumes import finish_restore
+from holdfast.operations.restores.restore_volumes import finish_restore
 
 handler = entrypoint(RestorePlan, finish_restore)

@@ -12,6 +12,6 @@ Retry: the AMI is found by its name, the launch by its client token.
 
 from holdfast.edge import entrypoint
 from holdfast.model.restore import RestorePlan
-from holdfast.operations.restore_volumes import launch_instance
+from holdfast.operations.restores.restore_volumes import launch_instance
 
 handler = entrypoint(RestorePlan, launch_instance)

@@ -13,6 +13,6 @@ Retry: begins at its cursor; packs of an earlier try are unreachable garbage.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.move_segment import MoveSegment, move_segment
+from holdfast.operations.sessions.move_segment import MoveSegment, move_segment
 
 handler = entrypoint(MoveSegment, move_segment)

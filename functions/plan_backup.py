@@ -12,6 +12,6 @@ Retry: plans again and overwrites its lists.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.plan_backup import PlanBackup, plan_backup
+from holdfast.operations.sessions.plan_backup import PlanBackup, plan_backup
 
 handler = entrypoint(PlanBackup, plan_backup)

@@ -16,6 +16,6 @@ Retry: client tokens derive from restore and volume, so a repeated step starts t
 
 from holdfast.edge import entrypoint
 from holdfast.model.restore import RestoreRequest
-from holdfast.operations.plan_restore import plan_restore
+from holdfast.operations.restores.plan_restore import plan_restore
 
 handler = entrypoint(RestoreRequest, plan_restore)

@@ -10,6 +10,6 @@ Retry: writes the same lists again.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.plan_retention import PlanRetention, plan_retention
+from holdfast.operations.retention.plan_retention import PlanRetention, plan_retention
 
 handler = entrypoint(PlanRetention, plan_retention)

@@ -10,6 +10,6 @@ Retry: a day that is recorded stays as it is; whoever was not told yet is told.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.record_coverage import RecordCoverage, record_coverage
+from holdfast.operations.coverage.record_coverage import RecordCoverage, record_coverage
 
 handler = entrypoint(RecordCoverage, record_coverage)

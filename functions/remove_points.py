@@ -13,6 +13,6 @@ Retry: harmless; what is gone counts as removed.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.remove_points import RemovePoints, remove_points
+from holdfast.operations.retention.remove_points import RemovePoints, remove_points
 
 handler = entrypoint(RemovePoints, remove_points)

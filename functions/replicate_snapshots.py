@@ -15,6 +15,6 @@ Retry: what is asked for is written down before, and copies are found by the mar
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.replicate_snapshots import ReplicateSnapshots, replicate_snapshots
+from holdfast.operations.replicas.replicate_snapshots import ReplicateSnapshots, replicate_snapshots
 
 handler = entrypoint(ReplicateSnapshots, replicate_snapshots)

@@ -9,6 +9,6 @@ Retry: answers again; a token that was answered already is success.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.report_cell import ReportCell, report_cell
+from holdfast.operations.sessions.report_cell import ReportCell, report_cell
 
 handler = entrypoint(ReportCell, report_cell)

@@ -9,6 +9,6 @@ Retry: a day that was told is not told again; a mail may be sent twice, never no
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.report_day import ReportDay, report_day
+from holdfast.operations.sla.report_day import ReportDay, report_day
 
 handler = entrypoint(ReportDay, report_day)

@@ -10,6 +10,6 @@ Retry: writes the same records again.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.resolve_scope import ResolveScope, resolve_scope
+from holdfast.operations.sessions.resolve_scope import ResolveScope, resolve_scope
 
 handler = entrypoint(ResolveScope, resolve_scope)

@@ -12,6 +12,6 @@ Retry: begins at its cursor; writing a block again is harmless.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.restore_segment import RestoreSegment, restore_segment
+from holdfast.operations.restores.restore_segment import RestoreSegment, restore_segment
 
 handler = entrypoint(RestoreSegment, restore_segment)

@@ -12,6 +12,6 @@ Retry: judges again; what is gone is gone.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.retain_snapshots import RetainSnapshots, retain_snapshots
+from holdfast.operations.retention.retain_snapshots import RetainSnapshots, retain_snapshots
 
 handler = entrypoint(RetainSnapshots, retain_snapshots)

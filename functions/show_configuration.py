@@ -8,6 +8,6 @@ Retry: answers the same again.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.show_configuration import ShowConfiguration, show_configuration
+from holdfast.operations.coverage.show_configuration import ShowConfiguration, show_configuration
 
 handler = entrypoint(ShowConfiguration, show_configuration)

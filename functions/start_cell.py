@@ -9,6 +9,6 @@ Retry: the execution's name derives from session, Region and attempt, and the ne
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.start_cell import StartCell, start_cell
+from holdfast.operations.sessions.start_cell import StartCell, start_cell
 
 handler = entrypoint(StartCell, start_cell)

@@ -8,6 +8,6 @@ Retry: the same event starts the same execution, once.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.start_retention import StartRetention, start_retention
+from holdfast.operations.retention.start_retention import StartRetention, start_retention
 
 handler = entrypoint(StartRetention, start_retention)

@@ -9,6 +9,6 @@ Retry: the session id is a function of policy and slot, so a repeated event star
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.start_session import StartSession, start_session
+from holdfast.operations.sessions.start_session import StartSession, start_session
 
 handler = entrypoint(StartSession, start_session)

@@ -10,6 +10,6 @@ Retry: harmless; the first stop is the one that is told.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.stop_session import StopSession, stop_session
+from holdfast.operations.sessions.stop_session import StopSession, stop_session
 
 handler = entrypoint(StopSession, stop_session)

@@ -17,6 +17,6 @@ snapshot.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.manual_snapshot import ManualSnapshot, take_manual_snapshot
+from holdfast.operations.manual.manual_snapshot import ManualSnapshot, take_manual_snapshot
 
 handler = entrypoint(ManualSnapshot, take_manual_snapshot)

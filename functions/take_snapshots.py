@@ -12,6 +12,6 @@ Retry: finds by its tags the set that an earlier try made.
 """
 
 from holdfast.edge import entrypoint
-from holdfast.operations.take_snapshots import TakeSnapshots, take_snapshots
+from holdfast.operations.sessions.take_snapshots import TakeSnapshots, take_snapshots
 
 handler = entrypoint(TakeSnapshots, take_snapshots)

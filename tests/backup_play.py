@@ -7,8 +7,8 @@ from typing import Any
 
 from holdfast.model import tags as names
 from holdfast.model.blocks import SEGMENT_BLOCKS
-from holdfast.operations.move_segment import MoveSegment, move_segment
-from holdfast.operations.plan_backup import PlanBackup, plan_backup
+from holdfast.operations.sessions.move_segment import MoveSegment, move_segment
+from holdfast.operations.sessions.plan_backup import PlanBackup, plan_backup
 from holdfast.repository.manifest import PointManifest
 from tests.session_play import step
 from tests.session_world import (

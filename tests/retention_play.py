@@ -12,10 +12,10 @@ from holdfast.model.ids import point_id, session_id, slot_of, stamp
 from holdfast.model.inventory import InstanceConfiguration
 from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.model.session import Problem, Session
-from holdfast.operations.conclude_retention import ConcludeRetention, conclude_retention
-from holdfast.operations.expire_backups import ExpireBackups, expire_backups
-from holdfast.operations.plan_retention import PlanRetention, plan_retention
-from holdfast.operations.retain_snapshots import RetainSnapshots, retain_snapshots
+from holdfast.operations.retention.conclude_retention import ConcludeRetention, conclude_retention
+from holdfast.operations.retention.expire_backups import ExpireBackups, expire_backups
+from holdfast.operations.retention.plan_retention import PlanRetention, plan_retention
+from holdfast.operations.retention.retain_snapshots import RetainSnapshots, retain_snapshots
 from tests.session_play import Event, Failed, step
 from tests.session_world import (
     ACCOUNT,

@@ -13,20 +13,20 @@ from typing import Any
 
 from holdfast.edge import parse, raised
 from holdfast.errors import TransientError
-from holdfast.operations.apply_retention import ApplyRetention, apply_retention
-from holdfast.operations.check_snapshots import CheckSnapshots, check_snapshots
-from holdfast.operations.commit_backup import CommitBackup, commit_backup
-from holdfast.operations.conclude_instance import ConcludeInstance, conclude_instance
-from holdfast.operations.conclude_session import ConcludeSession, conclude_session
-from holdfast.operations.discover_instances import DiscoverInstances, discover_instances
-from holdfast.operations.move_segment import MoveSegment, move_segment
-from holdfast.operations.plan_backup import PlanBackup, plan_backup
-from holdfast.operations.replicate_snapshots import ReplicateSnapshots, replicate_snapshots
-from holdfast.operations.report_cell import ReportCell, report_cell
-from holdfast.operations.resolve_scope import ResolveScope, resolve_scope
-from holdfast.operations.start_cell import StartCell, start_cell
-from holdfast.operations.start_session import StartSession, start_session
-from holdfast.operations.take_snapshots import TakeSnapshots, take_snapshots
+from holdfast.operations.replicas.replicate_snapshots import ReplicateSnapshots, replicate_snapshots
+from holdfast.operations.retention.apply_retention import ApplyRetention, apply_retention
+from holdfast.operations.sessions.check_snapshots import CheckSnapshots, check_snapshots
+from holdfast.operations.sessions.commit_backup import CommitBackup, commit_backup
+from holdfast.operations.sessions.conclude_instance import ConcludeInstance, conclude_instance
+from holdfast.operations.sessions.conclude_session import ConcludeSession, conclude_session
+from holdfast.operations.sessions.discover_instances import DiscoverInstances, discover_instances
+from holdfast.operations.sessions.move_segment import MoveSegment, move_segment
+from holdfast.operations.sessions.plan_backup import PlanBackup, plan_backup
+from holdfast.operations.sessions.report_cell import ReportCell, report_cell
+from holdfast.operations.sessions.resolve_scope import ResolveScope, resolve_scope
+from holdfast.operations.sessions.start_cell import StartCell, start_cell
+from holdfast.operations.sessions.start_session import StartSession, start_session
+from holdfast.operations.sessions.take_snapshots import TakeSnapshots, take_snapshots
 from tests.session_world import POLICY, SessionWorld
 
 Event = dict[str, Any]

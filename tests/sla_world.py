@@ -6,9 +6,9 @@ from datetime import date, datetime
 from typing import Any
 
 from holdfast.model.configuration import Configuration
-from holdfast.operations.close_day import CloseDay, close_day
-from holdfast.operations.report_day import ReportDay, report_day
-from holdfast.operations.start_session import StartSession, start_session
+from holdfast.operations.sessions.start_session import StartSession, start_session
+from holdfast.operations.sla.close_day import CloseDay, close_day
+from holdfast.operations.sla.report_day import ReportDay, report_day
 from tests.session_play import Event, play_session, step
 from tests.session_world import ACCOUNT, POLICY, REGION, REPOSITORY, SessionWorld
 

@@ -16,7 +16,7 @@ from holdfast.errors import NotFoundError, PermanentError
 from holdfast.model.inventory import Instance, InstanceConfiguration
 from holdfast.model.restore_point import Flag, Kind, RestorePoint
 from holdfast.model.session import Session, State
-from holdfast.operations.retention_in_force import FOR_GOOD, IN_FORCE, part_of
+from holdfast.operations.retention.retention_in_force import FOR_GOOD, IN_FORCE, part_of
 from holdfast.ports import Catalog, Switch
 from tests.session_world import MemoryCatalog
 

@@ -16,8 +16,8 @@ from holdfast.errors import NotFoundError
 from holdfast.model import tags as names
 from holdfast.model.ids import parse_stamp, slot_of
 from holdfast.model.restore_point import Kind
-from holdfast.operations.coverage_ledger import read_day
-from holdfast.operations.sla_records import pages
+from holdfast.operations.coverage.coverage_ledger import read_day
+from holdfast.operations.sla.sla_records import pages
 from holdfast.planning.compliance import policy_ratio
 from simulator.simulator import Simulator
 from tests.forty_days.events import instance_id

@@ -12,7 +12,7 @@ from moto.iam.models import iam_backends
 
 from holdfast.bootstrap import Services
 from holdfast.model.configuration import Configuration
-from holdfast.operations.retention_in_force import OBSOLETE, confirm, waiting
+from holdfast.operations.retention.retention_in_force import OBSOLETE, confirm, waiting
 from infra.synth import synthesize
 from simulator.faults import Fault
 from simulator.populate import add_account, add_instance, derived_id

@@ -8,7 +8,7 @@ from datetime import date
 
 from holdfast.metrics import DIMENSION, publish
 from holdfast.model.configuration import Configuration
-from holdfast.operations.record_coverage import ledger_metrics
+from holdfast.operations.coverage.record_coverage import ledger_metrics
 from holdfast.planning.coverage import Day
 from infra.operator_permissions import POLICIES
 from tests.infra.conftest import Template, resources

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from holdfast.errors import AccessDeniedError
 from holdfast.model import tags as names
-from holdfast.operations.retention_in_force import confirm, waiting
+from holdfast.operations.retention.retention_in_force import confirm, waiting
 from tests.retention_play import PassWorld, play_pass, two_policies
 from tests.session_world import ACCOUNT, REGION, START
 

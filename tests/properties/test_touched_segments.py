@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.model.blocks import BLOCK_SIZE, SEGMENT_BLOCKS
-from holdfast.operations import plan_backup
+from holdfast.operations.sessions import plan_backup
 from holdfast.operations.steps import TakenSnapshot
 from holdfast.ports import BlockRef
 

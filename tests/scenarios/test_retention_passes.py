@@ -15,7 +15,7 @@ import pytest
 
 from holdfast.model.configuration import Configuration
 from holdfast.model.session import Problem, Session, State
-from holdfast.operations.retention_in_force import confirm, prefix_of, waiting
+from holdfast.operations.retention.retention_in_force import confirm, prefix_of, waiting
 from holdfast.settings import Settings
 from infra.synth import synthesize
 from simulator.world import World as WorldFile

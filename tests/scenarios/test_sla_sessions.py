@@ -16,7 +16,7 @@ import pytest
 from holdfast.model.configuration import Configuration
 from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.model.session import State
-from holdfast.operations.sla_records import pages
+from holdfast.operations.sla.sla_records import pages
 from holdfast.settings import Settings
 from simulator.faults import Fault
 from simulator.world import World as WorldFile

@@ -12,7 +12,7 @@ import pytest
 from holdfast.cli.context import CommandContext
 from holdfast.model.restore_point import Kind
 from holdfast.model.session import Session, State
-from holdfast.operations.sla_records import write_page
+from holdfast.operations.sla.sla_records import write_page
 from holdfast.planning.compliance import LedgerEntry, Share
 from holdfast.planning.ledger import Member
 from tests.session_world import ACCOUNT, POLICY, REGION

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from holdfast.model.restore_point import Kind
-from holdfast.operations.retention_in_force import OBSOLETE, policy_in_force, waiting
+from holdfast.operations.retention.retention_in_force import OBSOLETE, policy_in_force, waiting
 from tests.restore_world import RestoreWorld
 from tests.session_world import POLICY, REGION, configured
 from tests.unit.cli.conftest import ANNA, CommandWorld, Ended

@@ -16,9 +16,9 @@ from holdfast.model.configuration import Configuration
 from holdfast.model.ids import session_id
 from holdfast.model.restore_point import Flag, Kind, RestorePoint
 from holdfast.model.session import Outcome, Problem, Session, State
-from holdfast.operations.record_coverage import RecordCoverage, record_coverage
-from holdfast.operations.retention_in_force import policy_in_force
-from holdfast.operations.show_configuration import ShowConfiguration, show_configuration
+from holdfast.operations.coverage.record_coverage import RecordCoverage, record_coverage
+from holdfast.operations.coverage.show_configuration import ShowConfiguration, show_configuration
+from holdfast.operations.retention.retention_in_force import policy_in_force
 from tests.session_world import ACCOUNT, REGION, configured
 from tests.unit.cli.conftest import CommandWorld, Ended
 

@@ -13,8 +13,8 @@ from holdfast.errors import AccessDeniedError, ConflictError, ThrottledError
 from holdfast.model import ids
 from holdfast.model import tags as names
 from holdfast.model.restore_point import Kind
-from holdfast.operations.apply_retention import ApplyRetention, apply_retention
-from holdfast.operations.removal import Doomed, remove_snapshots
+from holdfast.operations.retention.apply_retention import ApplyRetention, apply_retention
+from holdfast.operations.retention.removal import Doomed, remove_snapshots
 from holdfast.operations.steps import InstanceStep
 from tests.session_play import play
 from tests.session_world import (

@@ -17,9 +17,9 @@ from holdfast.errors import (
 from holdfast.model import tags as names
 from holdfast.model.blocks import SEGMENT_BLOCKS
 from holdfast.model.restore_point import Flag, Kind
-from holdfast.operations.commit_backup import CommitBackup, commit_backup
-from holdfast.operations.move_segment import MoveSegment, move_segment
-from holdfast.operations.plan_backup import PlanBackup, plan_backup
+from holdfast.operations.sessions.commit_backup import CommitBackup, commit_backup
+from holdfast.operations.sessions.move_segment import MoveSegment, move_segment
+from holdfast.operations.sessions.plan_backup import PlanBackup, plan_backup
 from holdfast.repository.layout import PointName
 from tests.backup_play import (
     HOURS_17,

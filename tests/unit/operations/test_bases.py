@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 
 from holdfast.model import tags as names
 from holdfast.model.restore_point import Kind
-from holdfast.operations.chain_judges import lift_marks
-from holdfast.operations.snapshot_retention import Chain, find_sets, needed_points, retain
+from holdfast.operations.retention.chain_judges import lift_marks
+from holdfast.operations.retention.snapshot_retention import Chain, find_sets, needed_points, retain
 from holdfast.planning.protection import rule_of
 from holdfast.planning.retention import judge
 from tests.session_world import ACCOUNT, POLICY, REGION, REPOSITORY, SessionWorld

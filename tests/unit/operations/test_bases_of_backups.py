@@ -10,9 +10,9 @@ from holdfast.errors import (
     PermanentError,
 )
 from holdfast.model import tags as names
-from holdfast.operations.commit_backup import CommitBackup, commit_backup
-from holdfast.operations.conclude_instance import ConcludeInstance, conclude_instance
-from holdfast.operations.removal import Doomed, remove_snapshots
+from holdfast.operations.retention.removal import Doomed, remove_snapshots
+from holdfast.operations.sessions.commit_backup import CommitBackup, commit_backup
+from holdfast.operations.sessions.conclude_instance import ConcludeInstance, conclude_instance
 from holdfast.operations.steps import InstanceStep
 from tests.backup_play import (
     HOURS_17,

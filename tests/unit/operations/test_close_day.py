@@ -10,9 +10,9 @@ import pytest
 
 from holdfast.errors import AccessDeniedError, ConfigurationError
 from holdfast.model.restore_point import Kind
-from holdfast.operations.close_window import CloseWindow, close_window
-from holdfast.operations.sla_records import Page, pages, read_day
-from holdfast.operations.start_session import StartSession, start_session
+from holdfast.operations.sessions.start_session import StartSession, start_session
+from holdfast.operations.sla.close_window import CloseWindow, close_window
+from holdfast.operations.sla.sla_records import Page, pages, read_day
 from holdfast.planning.compliance import Share, joined
 from tests.session_play import Crash, play_session, step
 from tests.session_world import ACCOUNT, POLICY, REGION, SessionWorld

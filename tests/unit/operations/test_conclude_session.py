@@ -10,9 +10,9 @@ import pytest
 from holdfast.errors import AccessDeniedError, ConfigurationError, ThrottledError
 from holdfast.model.configuration import Configuration
 from holdfast.model.session import State
-from holdfast.operations.conclude_session import ConcludeSession, conclude_session
-from holdfast.operations.report_cell import ReportCell, report_cell
-from holdfast.operations.start_cell import StartCell, start_cell
+from holdfast.operations.sessions.conclude_session import ConcludeSession, conclude_session
+from holdfast.operations.sessions.report_cell import ReportCell, report_cell
+from holdfast.operations.sessions.start_cell import StartCell, start_cell
 from tests.session_play import play
 from tests.session_world import ACCOUNT, POLICY, REGION, START, MemoryOrganization, SessionWorld, configured
 

@@ -11,9 +11,9 @@ from holdfast.edge import parse
 from holdfast.errors import PermanentError, SourceGoneError, UnavailableError
 from holdfast.model import tags as names
 from holdfast.model.restore_point import Kind
-from holdfast.operations.confirm_manual_snapshot import ConfirmManualSnapshot, confirm_manual_snapshot
-from holdfast.operations.expire_manual_snapshots import ExpireManualSnapshots, expire_manual_snapshots
-from holdfast.operations.manual_snapshot import ManualSnapshot, take_manual_snapshot
+from holdfast.operations.manual.confirm_manual_snapshot import ConfirmManualSnapshot, confirm_manual_snapshot
+from holdfast.operations.manual.expire_manual_snapshots import ExpireManualSnapshots, expire_manual_snapshots
+from holdfast.operations.manual.manual_snapshot import ManualSnapshot, take_manual_snapshot
 from tests.restore_world import RestoreWorld
 from tests.session_world import REGION, configured
 

@@ -18,10 +18,10 @@ from holdfast.errors import (
 from holdfast.model import tags as names
 from holdfast.model.restore_point import Kind
 from holdfast.model.scope import Account
-from holdfast.operations.copy_snapshots import CopySnapshots, copy_snapshots
-from holdfast.operations.coverage_ledger import Known, write_known
-from holdfast.operations.expire_manual_snapshots import ExpireManualSnapshots, expire_manual_snapshots
-from holdfast.operations.manual_snapshot import ManualSnapshot, take_manual_snapshot
+from holdfast.operations.coverage.coverage_ledger import Known, write_known
+from holdfast.operations.manual.expire_manual_snapshots import ExpireManualSnapshots, expire_manual_snapshots
+from holdfast.operations.manual.manual_snapshot import ManualSnapshot, take_manual_snapshot
+from holdfast.operations.replicas.copy_snapshots import CopySnapshots, copy_snapshots
 from tests.restore_world import RestoreWorld
 from tests.session_world import ACCOUNT, INSTALLATION, REGION, AccountRegion, configured
 

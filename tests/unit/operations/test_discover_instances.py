@@ -7,9 +7,9 @@ from typing import Any
 from holdfast.errors import AccessDeniedError, ThrottledError
 from holdfast.model.configuration import Configuration
 from holdfast.model.session import Outcome, Problem, State
-from holdfast.operations.conclude_instance import write_outcome
-from holdfast.operations.discover_instances import DiscoverInstances, discover_instances
-from holdfast.operations.resolve_scope import ResolveScope, resolve_scope
+from holdfast.operations.sessions.conclude_instance import write_outcome
+from holdfast.operations.sessions.discover_instances import DiscoverInstances, discover_instances
+from holdfast.operations.sessions.resolve_scope import ResolveScope, resolve_scope
 from holdfast.operations.steps import InstanceStep
 from holdfast.ports import OrganizationAccount
 from tests.session_world import ACCOUNT, POLICY, REGION, START, MemoryOrganization, SessionWorld, configured

@@ -10,7 +10,7 @@ import pytest
 from holdfast.errors import PermanentError
 from holdfast.model.ids import parse_stamp
 from holdfast.model.restore_point import Kind
-from holdfast.operations.expire_backups import ExpireBackups, expire_backups
+from holdfast.operations.retention.expire_backups import ExpireBackups, expire_backups
 from tests.session_play import play
 from tests.session_world import REPOSITORY, START, SessionWorld, configured
 from tests.snapshots import block

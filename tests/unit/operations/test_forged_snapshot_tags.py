@@ -11,9 +11,9 @@ import pytest
 from holdfast.model import tags as names
 from holdfast.model.ids import stamp
 from holdfast.model.restore_point import Kind
-from holdfast.operations.conclude_instance import ConcludeInstance, conclude_instance
-from holdfast.operations.retention_in_force import confirm, obsolete_in_force, waiting
-from holdfast.operations.take_snapshots import TakeSnapshots, take_snapshots
+from holdfast.operations.retention.retention_in_force import confirm, obsolete_in_force, waiting
+from holdfast.operations.sessions.conclude_instance import ConcludeInstance, conclude_instance
+from holdfast.operations.sessions.take_snapshots import TakeSnapshots, take_snapshots
 from tests.retention_play import PassWorld, play_pass, problems, two_policies
 from tests.session_play import step
 from tests.session_world import ACCOUNT, POLICY, REGION, START, SessionWorld

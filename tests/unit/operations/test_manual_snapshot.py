@@ -19,8 +19,8 @@ from holdfast.errors import (
 from holdfast.model import tags as names
 from holdfast.model.inventory import AttachedVolume
 from holdfast.model.restore_point import Kind, RestorePoint
-from holdfast.operations.expire_manual_snapshots import ExpireManualSnapshots, expire_manual_snapshots
-from holdfast.operations.manual_snapshot import ManualSnapshot, take_manual_snapshot
+from holdfast.operations.manual.expire_manual_snapshots import ExpireManualSnapshots, expire_manual_snapshots
+from holdfast.operations.manual.manual_snapshot import ManualSnapshot, take_manual_snapshot
 from tests.restore_world import RestoreWorld
 from tests.session_world import ACCOUNT, INSTALLATION, REGION
 

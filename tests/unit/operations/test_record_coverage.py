@@ -12,9 +12,9 @@ from holdfast.errors import AccessDeniedError, NotFoundError, ThrottledError, Un
 from holdfast.model.configuration import Configuration
 from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.model.session import Outcome, Problem, Session, State
-from holdfast.operations.coverage_ledger import chunks, dated, read_day, read_head, read_known
-from holdfast.operations.look_around import AT_ONCE, LATE, MARGIN, SLOW, accesses, look_around
-from holdfast.operations.record_coverage import RecordCoverage, record_coverage
+from holdfast.operations.coverage.coverage_ledger import chunks, dated, read_day, read_head, read_known
+from holdfast.operations.coverage.look_around import AT_ONCE, LATE, MARGIN, SLOW, accesses, look_around
+from holdfast.operations.coverage.record_coverage import RecordCoverage, record_coverage
 from holdfast.planning.coverage import Day
 from holdfast.planning.standing import Standing
 from holdfast.ports import OrganizationAccount

@@ -10,8 +10,8 @@ from holdfast.errors import AccessDeniedError
 from holdfast.model import tags as names
 from holdfast.model.ids import stamp
 from holdfast.model.restore_point import Kind
-from holdfast.operations.manual_snapshot import SESSION
-from holdfast.operations.retention_in_force import confirm, obsolete_in_force, waiting
+from holdfast.operations.manual.manual_snapshot import SESSION
+from holdfast.operations.retention.retention_in_force import confirm, obsolete_in_force, waiting
 from tests.retention_play import PassWorld, play_pass, problems, two_policies
 from tests.session_world import ACCOUNT, REGION, START, configured
 

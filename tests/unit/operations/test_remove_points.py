@@ -12,8 +12,8 @@ from holdfast.model import tags as names
 from holdfast.model.configuration import Configuration
 from holdfast.model.ids import stamp
 from holdfast.model.restore_point import Kind, RestorePoint
-from holdfast.operations.expire_backups import ExpireBackups, expire_backups
-from holdfast.operations.remove_points import RemovePoints, remove_points
+from holdfast.operations.retention.expire_backups import ExpireBackups, expire_backups
+from holdfast.operations.retention.remove_points import RemovePoints, remove_points
 from holdfast.planning.removing import Scope, in_scope, key_of
 from tests.restore_world import RestoreWorld
 from tests.session_play import play

@@ -10,7 +10,7 @@ import pytest
 from holdfast.model import tags as names
 from holdfast.model.restore_point import Kind
 from holdfast.model.session import State
-from holdfast.operations.copying import WORK
+from holdfast.operations.replicas.copying import WORK
 from tests.restore_world import RestoreWorld
 from tests.session_play import Crash, play
 from tests.session_world import ACCOUNT, REGION, START, configured

@@ -10,8 +10,8 @@ from holdfast.errors import AccessDeniedError, PermanentError
 from holdfast.model import tags as names
 from holdfast.model.restore_point import Flag, Kind, RestorePoint
 from holdfast.model.session import State
-from holdfast.operations.replicate_snapshots import ReplicateSnapshots, replicate_snapshots
-from holdfast.operations.take_snapshots import TakeSnapshots, take_snapshots
+from holdfast.operations.replicas.replicate_snapshots import ReplicateSnapshots, replicate_snapshots
+from holdfast.operations.sessions.take_snapshots import TakeSnapshots, take_snapshots
 from tests.restore_world import RestoreWorld
 from tests.session_play import play
 from tests.session_world import ACCOUNT, POLICY, REGION, START, AccountRegion, Snapshot, configured

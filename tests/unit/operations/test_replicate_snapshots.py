@@ -21,11 +21,11 @@ from holdfast.model.inventory import AttachedVolume
 from holdfast.model.restore import RestoreRequest
 from holdfast.model.restore_point import Flag, Kind
 from holdfast.model.session import State
-from holdfast.operations.copying import DEAD_AFTER, clear_remains, read_work
-from holdfast.operations.plan_restore import plan_restore
-from holdfast.operations.replicate_snapshots import ReplicateSnapshots, replicate_snapshots
-from holdfast.operations.stop_marks import STOP
-from holdfast.operations.take_snapshots import TakeSnapshots, take_snapshots
+from holdfast.operations.replicas.copying import DEAD_AFTER, clear_remains, read_work
+from holdfast.operations.replicas.replicate_snapshots import ReplicateSnapshots, replicate_snapshots
+from holdfast.operations.restores.plan_restore import plan_restore
+from holdfast.operations.sessions.stop_marks import STOP
+from holdfast.operations.sessions.take_snapshots import TakeSnapshots, take_snapshots
 from tests.restore_world import Copier, RestoreWorld
 from tests.session_play import play
 from tests.session_world import (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from holdfast.model.configuration import Mailing
 from holdfast.model.session import Outcome, Problem, Session, State
-from holdfast.operations.report import (
+from holdfast.operations.reports.report import (
     LARGEST_MAIL,
     ascii_subject,
     build_report,

@@ -11,9 +11,9 @@ from holdfast.errors import ConfigurationError, PermanentError
 from holdfast.model import tags as names
 from holdfast.model.restore import InstanceSettings, RestorePlan, RestoreRequest
 from holdfast.model.restore_point import Kind, RestorePoint
-from holdfast.operations.plan_restore import plan_restore
-from holdfast.operations.restore_segment import RestoreSegment, restore_segment
-from holdfast.operations.restore_volumes import (
+from holdfast.operations.restores.plan_restore import plan_restore
+from holdfast.operations.restores.restore_segment import RestoreSegment, restore_segment
+from holdfast.operations.restores.restore_volumes import (
     Abandonment,
     abandon_restore,
     complete_restore,

@@ -12,10 +12,10 @@ from holdfast.model import tags as names
 from holdfast.model.ids import stamp
 from holdfast.model.restore_point import Kind
 from holdfast.model.session import State
-from holdfast.operations.conclude_retention import ConcludeRetention, conclude_retention
-from holdfast.operations.plan_retention import PlanRetention, plan_retention
-from holdfast.operations.retention_in_force import confirm, obsolete_in_force, waiting
-from holdfast.operations.retention_pass import all_owners
+from holdfast.operations.retention.conclude_retention import ConcludeRetention, conclude_retention
+from holdfast.operations.retention.plan_retention import PlanRetention, plan_retention
+from holdfast.operations.retention.retention_in_force import confirm, obsolete_in_force, waiting
+from holdfast.operations.retention.retention_pass import all_owners
 from holdfast.ports import OrganizationAccount
 from tests.retention_play import PassWorld, newest_pass, play_pass, problems, two_policies
 from tests.session_world import (

@@ -12,8 +12,8 @@ import pytest
 from holdfast.errors import NotFoundError
 from holdfast.model import tags as names
 from holdfast.model.restore_point import Kind
-from holdfast.operations.apply_retention import ApplyRetention, apply_retention
-from holdfast.operations.start_retention import StartRetention, start_retention
+from holdfast.operations.retention.apply_retention import ApplyRetention, apply_retention
+from holdfast.operations.retention.start_retention import StartRetention, start_retention
 from tests.retention_play import PassWorld, newest_pass, play_pass, problems, two_policies
 from tests.session_play import Crash
 from tests.session_world import ACCOUNT, POLICY, REGION, START, AccountRegion, configured

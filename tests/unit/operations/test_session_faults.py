@@ -21,7 +21,7 @@ from holdfast.errors import (
 )
 from holdfast.model.restore_point import Kind
 from holdfast.model.session import Outcome, State
-from holdfast.operations.report_cell import ReportCell, report_cell
+from holdfast.operations.sessions.report_cell import ReportCell, report_cell
 from tests.session_play import Crash, play
 from tests.session_world import (
     ACCOUNT,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from holdfast.model.restore_point import Kind
-from holdfast.operations.expire_backups import ExpireBackups, expire_backups
-from holdfast.operations.retention_in_force import Waiting, confirm, prefix_of, waiting
+from holdfast.operations.retention.expire_backups import ExpireBackups, expire_backups
+from holdfast.operations.retention.retention_in_force import Waiting, confirm, prefix_of, waiting
 from tests.retention_play import PassWorld, newest_pass, play_pass, problems
 from tests.session_play import play
 from tests.session_world import POLICY, REPOSITORY, START, configured

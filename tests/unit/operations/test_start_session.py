@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from holdfast.errors import ConfigurationError
-from holdfast.operations.start_session import StartSession, start_session
+from holdfast.operations.sessions.start_session import StartSession, start_session
 from tests.session_world import POLICY, REGION, START, SessionWorld, configured
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from holdfast.errors import ConfigurationError
 from holdfast.model.restore_point import Kind
-from holdfast.operations.sla_records import noted_sessions
-from holdfast.operations.start_session import StartSession, start_session
+from holdfast.operations.sessions.start_session import StartSession, start_session
+from holdfast.operations.sla.sla_records import noted_sessions
 from tests.session_play import play_session
 from tests.session_world import POLICY, REGION, SessionWorld, configured
 from tests.sla_world import close, play_slot, sla_configuration

@@ -10,10 +10,10 @@ from holdfast.errors import ConflictError, NotFoundError, PermanentError, Unavai
 from holdfast.model import tags as names
 from holdfast.model.restore_point import Kind
 from holdfast.model.session import Session, State
-from holdfast.operations.conclude_instance import read_outcome, write_outcome
+from holdfast.operations.sessions.conclude_instance import read_outcome, write_outcome
+from holdfast.operations.sessions.stop_marks import STOP, stop_key
+from holdfast.operations.sessions.stop_session import StopSession, stop_session
 from holdfast.operations.steps import InstanceStep
-from holdfast.operations.stop_marks import STOP, stop_key
-from holdfast.operations.stop_session import StopSession, stop_session
 from tests.session_play import Event, play, step
 from tests.session_world import ACCOUNT, POLICY, REGION, START, SessionWorld
 

@@ -17,8 +17,8 @@ from holdfast.errors import (
 )
 from holdfast.model import tags as names
 from holdfast.model.restore_point import Flag, Kind
-from holdfast.operations.check_snapshots import CheckSnapshots, check_snapshots
-from holdfast.operations.take_snapshots import TakeSnapshots, take_snapshots
+from holdfast.operations.sessions.check_snapshots import CheckSnapshots, check_snapshots
+from holdfast.operations.sessions.take_snapshots import TakeSnapshots, take_snapshots
 from tests.session_world import ACCOUNT, POLICY, REGION, START, AccountRegion, SessionWorld, configured
 
 

@@ -18,7 +18,7 @@ from holdfast.errors import ConfigurationError, NotFoundError
 from holdfast.model.configuration import SlaPolicy
 
 if TYPE_CHECKING:
-    from holdfast.operations.sla_records import Page
+    from holdfast.operations.sla.sla_records import Page
     from holdfast.planning.compliance import Share
     from holdfast.planning.history import Period, Rating
 
@@ -80,7 +80,7 @@ def _sla_policy(cli: CommandContext, name: str) -> SlaPolicy:
 
 def _pages(policy: str, since: date, until: date, cli: CommandContext) -> Iterator[Page]:
     """The ledger from ``since`` on, month by month."""
-    from holdfast.operations.sla_records import pages
+    from holdfast.operations.sla.sla_records import pages
 
     months = {f"{since + timedelta(days=n):%Y-%m}" for n in range((until - since).days + 2)}
     for month in sorted(months):

@@ -21,8 +21,8 @@ def confirm(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Let a retention that was shortened remove restore points; they cannot be brought back."""
-    from holdfast.operations.retention_in_force import OBSOLETE, Waiting, prefix_of, waiting
-    from holdfast.operations.retention_in_force import confirm as let_apply
+    from holdfast.operations.retention.retention_in_force import OBSOLETE, Waiting, prefix_of, waiting
+    from holdfast.operations.retention.retention_in_force import confirm as let_apply
 
     cli: CommandContext = context.obj
     if bool(name) == obsolete:

@@ -17,7 +17,7 @@ from holdfast.errors import NotFoundError
 from holdfast.planning.standing import Standing
 
 if TYPE_CHECKING:
-    from holdfast.operations.coverage_ledger import Head
+    from holdfast.operations.coverage.coverage_ledger import Head
     from holdfast.planning.coverage import AccountLine, Day, Line
 
 FAILED, UNREACHABLE = 1, 3
@@ -43,7 +43,7 @@ def look_now(cli: CommandContext, accounts: Sequence[str] = ()) -> str:
 
 def newest(cli: CommandContext) -> Head:
     """The newest ledger. Raises NotFoundError."""
-    from holdfast.operations.coverage_ledger import newest_head
+    from holdfast.operations.coverage.coverage_ledger import newest_head
 
     found = newest_head(cli.services.clock.now().date() + timedelta(days=2), cli.services.catalog)
     if found is None:
@@ -73,7 +73,7 @@ def coverage(
     ] = False,
 ) -> None:
     """Show where every instance stands: protected, failed, excluded, not selected, unreachable."""
-    from holdfast.operations.coverage_ledger import heads, read_day
+    from holdfast.operations.coverage.coverage_ledger import heads, read_day
 
     cli: CommandContext = context.obj
     if days:

@@ -79,7 +79,7 @@ def explain(
 
 def _find(cli: CommandContext, instance_id: str, account: str, points: Sequence[RestorePoint]) -> Subject:
     """The instance in the last inventory, else as its newest restore point knew it. Raises NotFoundError."""
-    from holdfast.operations.coverage_ledger import read_known
+    from holdfast.operations.coverage.coverage_ledger import read_known
 
     region = cli.target_region("")
     home = next((one for one in reversed(points) if one.kind is not Kind.REPLICA), None)
@@ -111,7 +111,7 @@ def _place(accounts: Mapping[str, Account] | None, account: str) -> Account:
 
 def _ledger(cli: CommandContext, subject: Subject) -> dict[str, Any] | None:
     """What the newest ledger says; notes where the account could not be looked at."""
-    from holdfast.operations.coverage_ledger import newest_head, read_day
+    from holdfast.operations.coverage.coverage_ledger import newest_head, read_day
 
     catalog = cli.services.catalog
     head = newest_head(cli.services.clock.now().date() + timedelta(days=2), catalog)
@@ -139,7 +139,7 @@ def _switched_off(cli: CommandContext, found: Explanation) -> Iterator[str]:
 
 def _waiting(cli: CommandContext, found: Explanation) -> Iterator[str]:
     """Notes about shortened retentions that nobody has confirmed: until then less is removed."""
-    from holdfast.operations.retention_in_force import OBSOLETE, prefix_of, waiting
+    from holdfast.operations.retention.retention_in_force import OBSOLETE, prefix_of, waiting
 
     catalog = cli.services.catalog
     if found.owner and any(waiting(prefix_of(found.owner), catalog)):

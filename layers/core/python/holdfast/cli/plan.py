@@ -22,7 +22,7 @@ from holdfast.errors import ConfigurationError, NotFoundError
 
 if TYPE_CHECKING:
     from holdfast.model.configuration import Configuration
-    from holdfast.operations.coverage_ledger import Known
+    from holdfast.operations.coverage.coverage_ledger import Known
     from holdfast.planning.changes import Change, Doomed, Moved, Totals
 
 REMOVES_POINTS = 3
@@ -44,7 +44,7 @@ class Export(StrEnum):
 
 def _inventory(cli: CommandContext, *, live: bool) -> Known:
     """The last known inventory. Raises NotFoundError."""
-    from holdfast.operations.coverage_ledger import read_known
+    from holdfast.operations.coverage.coverage_ledger import read_known
 
     if live:
         look_now(cli)

@@ -1,0 +1,1 @@
+"""The daily account of every instance of every account."""

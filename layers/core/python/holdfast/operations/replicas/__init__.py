@@ -1,0 +1,1 @@
+"""Copies of snapshots in other Regions and accounts, scheduled or asked for."""

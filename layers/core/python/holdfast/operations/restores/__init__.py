@@ -1,0 +1,1 @@
+"""Volumes and instances from restore points."""

@@ -1,0 +1,1 @@
+"""What goes, who says so, and how it is removed."""

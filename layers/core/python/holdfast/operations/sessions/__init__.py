@@ -1,0 +1,1 @@
+"""What one run of a policy does, step by step."""

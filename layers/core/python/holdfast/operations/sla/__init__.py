@@ -1,0 +1,1 @@
+"""Closing the days of SLA-based policies."""
