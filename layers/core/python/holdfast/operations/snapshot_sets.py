@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from holdfast.errors import PermanentError, SourceGoneError, UnavailableError
 from holdfast.model import tags as names
 from holdfast.model.configuration import AnyPolicy
 from holdfast.model.ids import slot_of
@@ -100,6 +101,34 @@ def identity(installation: str, step: InstanceStep) -> dict[str, str]:
         names.POINT: step.point_id,
         names.INSTANCE: step.instance_id,
     }
+
+
+def still_pending(
+    wanted: Iterable[str], seen: Sequence[VolumeSnapshot], taken_at: datetime, now: datetime
+) -> list[VolumeSnapshot]:
+    """The snapshots that EBS has not completed yet, of those that were made at ``taken_at``.
+
+    Raises UnavailableError while they may not show everywhere, SourceGoneError for a deleted one,
+    PermanentError for one that EBS failed.
+    """
+    gone = sorted(set(wanted) - {one.snapshot_id for one in seen})
+    if gone and now - taken_at < SETTLES_IN:
+        raise UnavailableError("The new snapshot is not to be seen everywhere yet.", resource=gone[0])
+    if gone:
+        raise SourceGoneError(
+            "The snapshot was deleted before the restore point was complete.",
+            resource=gone[0],
+            remedy="Find out who deletes snapshots, and take a new one; the next session does so by itself.",
+        )
+    for one in seen:
+        if one.state not in USABLE:
+            raise PermanentError(
+                f"EBS could not take the snapshot of {one.volume_id} ({one.state}): "
+                f"{one.reason or 'no reason given'}",
+                resource=one.snapshot_id,
+                remedy="Check that the volume's KMS key is enabled and that the backup role may use it.",
+            )
+    return [one for one in seen if one.state == "pending"]
 
 
 def set_tags(

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from holdfast.errors import PermanentError, SourceGoneError, UnavailableError
+from holdfast.errors import PermanentError, SourceGoneError
 from holdfast.model.inventory import Value
 from holdfast.model.restore import AccountId, InstanceId, PointId, Region
 from holdfast.model.restore_point import Kind, RestorePoint
 from holdfast.model.session import Problem, State
-from holdfast.operations.manual.manual_snapshot import SETTLES_IN
 from holdfast.operations.replicas.copy_snapshots import CopyTarget
 from holdfast.operations.reports.telling import Message, tell
+from holdfast.operations.snapshot_sets import still_pending
 from holdfast.operations.steps import StateError
 from holdfast.planning.attempts import is_told, mailings
 
@@ -66,24 +66,7 @@ def confirm_manual_snapshot(request: ConfirmManualSnapshot, services: OnDemandSe
     point, now = _recorded(request, services), services.clock.now()
     wanted = sorted(request.snapshots.values())
     seen = services.spoke_in(request.account, request.region, request.role).read_snapshots(wanted)
-    gone = sorted(set(wanted) - {one.snapshot_id for one in seen})
-    if gone and now - point.taken_at < SETTLES_IN:
-        raise UnavailableError("The new snapshot is not to be seen everywhere yet.", resource=gone[0])
-    if gone:
-        raise SourceGoneError(
-            "The snapshot was deleted before it was complete.",
-            resource=gone[0],
-            remedy="Take a new snapshot.",
-        )
-    for one in seen:
-        if one.state not in ("pending", "completed"):
-            raise PermanentError(
-                f"EBS could not take the snapshot of {one.volume_id} ({one.state}): "
-                f"{one.reason or 'no reason given'}",
-                resource=one.snapshot_id,
-                remedy="Check that the volume's KMS key is enabled and that the role may use it.",
-            )
-    pending = [one for one in seen if one.state == "pending"]
+    pending = still_pending(wanted, seen, point.taken_at, now)
     if pending and now - point.taken_at > PATIENCE:
         raise PermanentError(
             "The snapshot is not complete after a day.",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.errors import PermanentError, SourceGoneError, UnavailableError
+from holdfast.errors import PermanentError
 from holdfast.model.inventory import InstanceConfiguration
 from holdfast.operations.services import Services
-from holdfast.operations.snapshot_sets import SETTLES_IN, point_of
+from holdfast.operations.snapshot_sets import point_of, still_pending
 from holdfast.operations.steps import SnapshotSet
 
 LONGEST_WAIT = 120
@@ -25,25 +25,9 @@ def check_snapshots(request: CheckSnapshots, services: Services) -> dict[str, An
     spoke = services.spoke(request.policy, request.account, request.region)
     wanted = [one.snapshot_id for one in request.snapshots]
     seen = spoke.read_snapshots(wanted)
-    gone = sorted(set(wanted) - {one.snapshot_id for one in seen})
-    if gone and services.clock.now() - request.taken_at < SETTLES_IN:
-        raise UnavailableError("The new snapshot is not to be seen everywhere yet.", resource=gone[0])
-    if gone:
-        raise SourceGoneError(
-            "The snapshot was deleted before the restore point was complete.",
-            resource=gone[0],
-            remedy="Find out who deletes snapshots; the next session takes a new one.",
-        )
-    for one in seen:
-        if one.state not in ("pending", "completed"):
-            raise PermanentError(
-                f"EBS could not take the snapshot of {one.volume_id} ({one.state}): "
-                f"{one.reason or 'no reason given'}",
-                resource=one.snapshot_id,
-                remedy="Check that the volume's KMS key is enabled and that the backup role may use it.",
-            )
+    pending = still_pending(wanted, seen, request.taken_at, services.clock.now())
     polls = request.polls + 1
-    if any(one.state == "pending" for one in seen):
+    if pending:
         return {
             "pending": True,
             "wait_seconds": min(LONGEST_WAIT, 5 << min(request.polls, 6)),
