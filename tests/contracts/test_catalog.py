@@ -18,7 +18,7 @@ from holdfast.model.restore_point import Flag, Kind, RestorePoint
 from holdfast.model.session import Session, State
 from holdfast.operations.retention.retention_in_force import FOR_GOOD, IN_FORCE, part_of
 from holdfast.ports import Catalog, Switch
-from tests.session_world import MemoryCatalog
+from tests.memory_catalog import MemoryCatalog
 
 NOW = datetime(2026, 11, 30, 23, tzinfo=UTC)
 INSTANCE = "i-0123456789abcdef0"
