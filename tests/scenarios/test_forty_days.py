@@ -1,7 +1,8 @@
 """A company of twelve accounts in three Regions against an independent model, day by day.
 
 Restore points, flags and marks in every account, the catalog, the repository, sessions and both ledgers are
-compared. Sydney's clocks jump on 4 October, Frankfurt's fall back on the 25th, Virginia's on 1 November.
+compared. Sydney's clocks jump on 4 October, Frankfurt's fall back on the 25th, Virginia's on 1 November. Both tests are
+campaigns (`make campaign`): forty days take 13 minutes of CPU.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def installation(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ins
         yield found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("installation", [FRIDAY], indirect=True)
 def test_the_weekend_on_which_clocks_jump_is_as_the_model_says(installation: Installation):
