@@ -1,8 +1,8 @@
 """A company of twelve accounts in three Regions against an independent model, day by day.
 
 Restore points, flags and marks in every account, the catalog, the repository, sessions and both ledgers are
-compared. Sydney's clocks jump on 4 October, Frankfurt's fall back on the 25th, Virginia's on 1 November. Both tests are
-campaigns (`make campaign`): forty days take 13 minutes of CPU.
+compared. Sydney's clocks jump on 4 October, Frankfurt's fall back on the 25th, Virginia's on 1 November. Both
+tests are campaigns (`make campaign`): the forty days take 13 minutes of CPU.
 """
 
 from __future__ import annotations
